@@ -1,0 +1,163 @@
+"""NORMATIVE: the container, version 1. docs/format.md describes it.
+
+    signature, 8 bytes
+    header: version, fingerprint, width, height, mode, sections (kind, length) ...
+    CRC-32 of signature and header, 4 bytes
+    the bodies of the sections, in the order of the header
+
+The header lists all lengths, so that every truncation and every excess shows before
+anything is decoded. There is one way to write each file: no padding, shortest varints.
+"""
+
+import zlib
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from hvqcodec.errors import BitstreamError, UnsupportedVersionError
+
+SIGNATURE = b"\x8bHVQ\r\n\x1a\n"
+VERSION = 1
+FINGERPRINT_BYTES = 8
+MAX_SIDE = 1 << 24
+MAX_SECTIONS = 64
+
+
+class Mode(IntEnum):
+    """What the decoder gives back."""
+
+    RGB = 0
+    GREY = 1
+
+
+class Section(IntEnum):
+    """Kinds of section. Of the kinds that a decoder does not know it skips those from
+    128 on and refuses those below."""
+
+    PAYLOAD = 1
+    """One range-coded stream: granularity map, z, indices."""
+    SYMBOL_CRC = 2
+    """CRC-32 of all decoded symbols, 4 bytes: the one check that notices wrong tables."""
+    ALPHA = 3
+    """Transparency, 8 bits per pixel, zlib."""
+    ICC = 128
+    """Colour profile: zlib, or one byte for a well-known one."""
+    EXIF = 129
+    """zlib."""
+    XMP = 130
+    """zlib."""
+
+
+FIRST_OPTIONAL = 128
+_REQUIRED = (Section.PAYLOAD, Section.SYMBOL_CRC)
+
+
+@dataclass(frozen=True)
+class Bitstream:
+    """A parsed file; `to_bytes` gives back the very bytes that `from_bytes` read."""
+
+    fingerprint: bytes
+    """First 8 bytes of the SHA-256 of the normative tensors."""
+    width: int
+    height: int
+    mode: Mode
+    sections: dict[int, bytes] = field(default_factory=dict)
+    """Bodies by kind, in the order of the file: ascending kinds."""
+
+    def to_bytes(self) -> bytes:
+        header = bytearray(SIGNATURE)
+        header.append(VERSION)
+        header += self.fingerprint
+        for number in (self.width, self.height, self.mode, len(self.sections)):
+            header += varint(number)
+        for kind, body in sorted(self.sections.items()):
+            header.append(kind)
+            header += varint(len(body))
+        header += zlib.crc32(header).to_bytes(4, "little")
+        return bytes(header) + b"".join(body for _, body in sorted(self.sections.items()))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Bitstream":
+        """Raises BitstreamError, or UnsupportedVersionError for a newer version."""
+        reader = _Reader(data)
+        if reader.take(len(SIGNATURE), "signature") != SIGNATURE:
+            raise BitstreamError("not an .hvq file: the signature is missing or was mangled")
+        version = reader.take(1, "version")[0]
+        if version != VERSION:
+            raise UnsupportedVersionError(
+                f"the file has format version {version}; this hvqcodec reads version {VERSION}: "
+                "a newer release may read it"
+            )
+        fingerprint = reader.take(FINGERPRINT_BYTES, "fingerprint")
+        width, height = reader.varint("width"), reader.varint("height")
+        mode, count = reader.varint("mode"), reader.varint("sections")
+        if count > MAX_SECTIONS:
+            raise BitstreamError("the header is damaged: too many sections")
+        lengths: dict[int, int] = {}
+        for _ in range(count):
+            kind = reader.take(1, "sections")[0]
+            if lengths and kind <= max(lengths):
+                raise BitstreamError("the header is damaged: sections out of order")
+            lengths[kind] = reader.varint("sections")
+        checked = data[: reader.position]
+        if int.from_bytes(reader.take(4, "checksum"), "little") != zlib.crc32(checked):
+            raise BitstreamError("the header is damaged: its checksum does not match")
+        _check_header(width, height, mode, lengths)
+        if len(data) - reader.position != sum(lengths.values()):
+            raise BitstreamError(
+                "the file is truncated"
+                if len(data) - reader.position < sum(lengths.values())
+                else "the file has trailing data"
+            )
+        sections = {kind: reader.take(length, "section") for kind, length in lengths.items()}
+        return cls(fingerprint, width, height, Mode(mode), sections)
+
+
+def _check_header(width: int, height: int, mode: int, lengths: dict[int, int]) -> None:
+    """Refuse what a sound header can still ask for in vain."""
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise BitstreamError(f"the file declares a size out of bounds: {width}x{height}")
+    if mode not in tuple(Mode):
+        raise BitstreamError(f"the file declares an unknown colour mode: {mode}")
+    for kind in lengths:
+        if kind not in tuple(Section) and kind < FIRST_OPTIONAL:
+            raise BitstreamError(f"the file needs a feature that is unknown here: {kind}")
+    for kind in _REQUIRED:
+        if kind not in lengths:
+            raise BitstreamError(f"the file lacks its section {Section(kind).name}")
+    if lengths[Section.SYMBOL_CRC] != 4:
+        raise BitstreamError("the header is damaged: odd length of a checksum")
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.position = 0
+
+    def take(self, count: int, what: str) -> bytes:
+        taken = self.data[self.position : self.position + count]
+        if len(taken) < count:
+            raise BitstreamError(f"the file is truncated in its {what}")
+        self.position += count
+        return taken
+
+    def varint(self, what: str) -> int:
+        """LEB128: 7 bits a byte, the lowest first; at most 5 bytes, the shortest form."""
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1, what)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                if shift and not byte:
+                    break
+                return value
+        raise BitstreamError(f"the header is damaged: a bad number in its {what}")
+
+
+def varint(value: int) -> bytes:
+    """LEB128 of 0 <= value < 2^35."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

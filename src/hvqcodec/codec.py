@@ -1,0 +1,174 @@
+"""The codec: an image to the bytes of an `.hvq` file, and back."""
+
+from os import PathLike
+
+import torch
+from PIL import Image
+
+from hvqcodec import rate
+from hvqcodec.bitstream import Bitstream, Section
+from hvqcodec.encoding import Scene, analyse
+from hvqcodec.entropy.budget import bit_budget
+from hvqcodec.entropy.map_coding import Levels
+from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
+from hvqcodec.errors import BitstreamError, RateError, UnknownFingerprintError
+from hvqcodec.granularity import allocate_by_entropy, level_masks
+from hvqcodec.image import (
+    ImageSource,
+    Picture,
+    from_blocks,
+    pack_alpha,
+    read_picture,
+    to_blocks,
+    unpack_alpha,
+)
+from hvqcodec.models.cards import DEFAULT
+from hvqcodec.models.zoo import LoadedModel, load_model
+from hvqcodec.timing import step
+
+DEFAULT_LAMBDA = 0.8
+"""About 0.2 bpp on a typical photo."""
+
+MAX_PIXELS = 256_000_000
+"""Larger images are refused."""
+
+
+class Codec:
+    """A loaded model that turns images into `.hvq` files and back.
+
+    >>> codec = Codec.load()
+    >>> data = codec.compress(photo, bpp=0.2)
+    >>> image = codec.decompress(data)
+    """
+
+    def __init__(self, model: LoadedModel) -> None:
+        self.model = model
+
+    @classmethod
+    def load(cls, name_or_path: str | PathLike[str] = DEFAULT, *, device: str = "cpu") -> "Codec":
+        """Load a model by its name or by the path of its `.safetensors` file.
+
+        Raises ModelError. The entropy path runs on the CPU whatever the device.
+        """
+        return cls(load_model(name_or_path, device))
+
+    def compress(
+        self,
+        image: ImageSource,
+        *,
+        bpp: float | None = None,
+        lambda_: float | None = None,
+        ratios: tuple[float, float, float] | None = None,
+    ) -> bytes:
+        """The bytes of an `.hvq` file.
+
+        image: PIL image, (H, W[, 3 or 4]) uint8 array, or path. EXIF orientation is
+            applied, colours become sRGB, alpha is kept without loss.
+        bpp: bits per pixel, transparency not counted; met within 10 %, or the most that
+            the model can spend on this image. Or
+        lambda_: price of a bit in distortion: lower means larger and better. Or
+        ratios: shares of (fine, medium, coarse) blocks, ranked by their entropy as in
+            Control-GIC.
+        Raises ImageError, and RateError for a rate that cannot be met.
+        """
+        if sum(choice is not None for choice in (bpp, lambda_, ratios)) > 1:
+            raise RateError("give one of bpp, lambda_ and ratios, not several")
+        with step("read"):
+            picture = read_picture(image)
+        height, width = picture.rgb.shape[:2]
+        scene = analyse(self.model.networks, to_blocks(picture.rgb).to(self._device))
+
+        if bpp is not None:
+            if not 0 < bpp < float("inf"):
+                raise RateError(f"a rate must be a positive number, not {bpp}")
+            return rate.meet_target(
+                lambda value: self._code(picture, scene, scene.allocate(value)),
+                lambda value: scene.estimated_bits(scene.allocate(value)),
+                bpp * height * width / 8,
+            )
+        if ratios is not None:
+            return self._code(picture, scene, entropy_map(picture, ratios)).data
+        return self._code(picture, scene, scene.allocate(lambda_ or DEFAULT_LAMBDA)).data
+
+    def _code(self, picture: Picture, scene: Scene, levels: Levels) -> rate.Coded:
+        symbols = scene.symbols(levels)
+        sections: dict[int, bytes] = {
+            Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
+            Section.SYMBOL_CRC: symbols.crc().to_bytes(4, "little"),
+        }
+        if picture.alpha is not None:
+            sections[Section.ALPHA] = pack_alpha(picture.alpha)
+        height, width = picture.rgb.shape[:2]
+        data = Bitstream(self.model.fingerprint, width, height, picture.mode, sections).to_bytes()
+        return rate.Coded(data, len(data) - len(sections.get(Section.ALPHA, b"")))
+
+    def decompress(self, data: bytes) -> Image.Image:
+        """The image of an `.hvq` file: mode L, LA, RGB or RGBA.
+
+        Raises BitstreamError for damaged data and UnknownFingerprintError for a file of
+        another model.
+        """
+        stream = Bitstream.from_bytes(data)
+        symbols = self._symbols(stream)
+        with step("synthesis"):
+            pixels = self._synthesise(symbols)
+        with step("write"):
+            rgb = from_blocks(pixels, stream.height, stream.width)
+            alpha = stream.sections.get(Section.ALPHA)
+            plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
+            return Picture(rgb, stream.mode, plane).to_pil()
+
+    def _symbols(self, stream: Bitstream) -> Symbols:
+        if stream.fingerprint != self.model.fingerprint:
+            raise UnknownFingerprintError(
+                f"the file was made with the model {stream.fingerprint.hex()}, loaded is "
+                f"{self.model.fingerprint.hex()}: load the model that made it"
+            )
+        if stream.width * stream.height > MAX_PIXELS:
+            raise BitstreamError(f"the file declares more than {MAX_PIXELS} pixels")
+        rows, columns = -(-stream.height // 16), -(-stream.width // 16)
+        payload = stream.sections[Section.PAYLOAD]
+        symbols = decode_symbols(self.model.normative, payload, rows, columns)
+        if symbols.crc() != int.from_bytes(stream.sections[Section.SYMBOL_CRC], "little"):
+            raise BitstreamError("the payload is damaged: the checksum of its symbols differs")
+        return symbols
+
+    @torch.inference_mode()
+    def _synthesise(self, symbols: Symbols) -> torch.Tensor:
+        """(1, 3, H', W') about [-1, 1]."""
+        networks = self.model.networks
+        levels = torch.from_numpy(symbols.levels)[None]
+        planes = []
+        for mask, index in zip(level_masks(levels), symbols.indices, strict=True):
+            plane = torch.zeros((*mask.shape[2:], networks.config.dimensions))
+            where = mask[0, 0]
+            entries = networks.codebook.weight.cpu()
+            plane[where] = torch.nn.functional.normalize(entries, dim=1)[
+                torch.from_numpy(index).long()
+            ]
+            planes.append(plane.permute(2, 0, 1)[None].to(self._device))
+        image: torch.Tensor = networks.synthesis(tuple(planes), levels.to(self._device))
+        return image
+
+    def inspect(self, data: bytes) -> dict[str, float]:
+        """Where the bits of a file go: index_bits, z_bits, map_bits, container_bytes, and
+        static_bits, what the same indices would cost under static frequencies."""
+        stream = Bitstream.from_bytes(data)
+        budget = bit_budget(self.model.normative, self._symbols(stream))
+        bodies = sum(
+            len(body) for kind, body in stream.sections.items() if kind != Section.SYMBOL_CRC
+        )
+        return budget | {"container_bytes": float(len(data) - bodies)}
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.networks.codebook.weight.device
+
+
+def entropy_map(picture: Picture, ratios: tuple[float, float, float]) -> Levels:
+    """The map of the `entropy` rule."""
+    if min(ratios) < 0 or abs(sum(ratios) - 1) > 1e-6:
+        raise RateError(f"the ratios fine, medium, coarse must be shares of 1, not {ratios}")
+    grey = to_blocks(picture.rgb).mean(1)[0].add(1).mul(127.5).round().to(torch.uint8)
+    levels: Levels = allocate_by_entropy(grey, ratios).numpy()
+    return levels

@@ -1,0 +1,122 @@
+"""The encoder's side: what an image could be sent as, and at what price.
+
+Nothing here is normative: any choice gives a valid file.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvqcodec.entropy.map_coding import Levels
+from hvqcodec.entropy.symbol_coding import Symbols
+from hvqcodec.granularity import BLOCK, COARSE, FINE, allocate, level_masks
+from hvqcodec.models.hyperprior import Hyperprior
+from hvqcodec.models.model import Model
+from hvqcodec.timing import step
+
+ROWS = 2048
+"""Codes at a time in the estimate of bits."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An analysed image: every block at every granularity, with its price."""
+
+    networks: Model
+    embeddings: tuple[Tensor, Tensor, Tensor]
+    """Coarse to fine, (1, D, h, w) each."""
+    indices: tuple[Tensor, Tensor, Tensor]
+    """Nearest entries, (h, w) each."""
+    cell_distortion: Tensor
+    """(1, 3, H/8, W/8), as `allocate` takes it."""
+    cell_bits: Tensor
+    """(1, 3, H/8, W/8)."""
+
+    def allocate(self, lambda_: float) -> Levels:
+        """The map that minimises distortion + lambda x bits."""
+        price = torch.tensor([lambda_])
+        levels = allocate(self.cell_distortion, self.cell_bits, price)
+        return levels[0].to(torch.uint8).numpy()
+
+    def estimated_bits(self, levels: Levels) -> float:
+        """Bits of the codes of a map, z and the map itself not counted."""
+        index = torch.from_numpy(levels).long()[None, None]
+        return self.cell_bits.gather(1, index).sum().item()
+
+    def symbols(self, levels: Levels) -> Symbols:
+        """What is to be sent for a map; runs the hyper-analysis."""
+        device = self.embeddings[0].device
+        masks = level_masks(torch.from_numpy(levels)[None])
+        latents, indices = [], []
+        with step("hyper-analysis"):
+            for level, mask in enumerate(masks):
+                prior = hyperprior(self.networks, level)
+                z = prior.latents(self.embeddings[level], mask.to(device))
+                latents.append(z[0].to(torch.int8).cpu().numpy())
+                sent = self.indices[level][mask[0, 0]]
+                indices.append(sent.numpy().astype(np.int32))
+        return Symbols(levels, tuple(latents), tuple(indices))
+
+
+def hyperprior(networks: Model, level: int) -> Hyperprior:
+    prior = networks.hyperpriors[level]
+    assert isinstance(prior, Hyperprior)
+    return prior
+
+
+@torch.inference_mode()
+def analyse(networks: Model, image: Tensor) -> Scene:
+    """image: (1, 3, H, W) in [-1, 1] on the device of the networks."""
+    with step("analysis"):
+        analysed = networks.analysis(image)
+        log_distortion = networks.distortion_head(analysed.features)
+        distortion = (BLOCK[1] ** 2 * log_distortion.clamp(-12, 6).exp()).cpu()
+    indices, bits = [], []
+    for level, y in enumerate(analysed.embeddings):
+        with step("quantiser"):
+            vectors = y[0].flatten(1).t()  # (N, D)
+            index = networks.codebook.nearest(vectors)
+        with step("estimate of bits"):
+            code_bits = estimate_bits(networks, level, y, index).view(y.shape[2:])
+        indices.append(index.view(y.shape[2:]).cpu())
+        bits.append(per_cell(code_bits.cpu(), level))
+    return Scene(
+        networks,
+        analysed.embeddings,
+        (indices[0], indices[1], indices[2]),
+        distortion,
+        torch.stack(bits)[None],
+    )
+
+
+def estimate_bits(networks: Model, level: int, y: Tensor, index: Tensor) -> Tensor:
+    """Bits (N,) of each index of a level if all blocks were sent at it: the float model
+    of the very tables that code them."""
+    prior = hyperprior(networks, level)
+    everywhere = torch.ones_like(y[:, :1], dtype=torch.bool)
+    mu, sigma = prior.synthesis(prior.latents(y, everywhere), everywhere)
+    mu, sigma = (t[0].flatten(1).t() for t in (mu, sigma))
+    entries = networks.codebook.entries()
+    bits = []
+    for m, s, i in zip(*(torch.split(t, ROWS) for t in (mu, sigma, index)), strict=True):
+        logits = prior.index_logits(m, s, entries)
+        chosen = logits.gather(1, i[:, None])[:, 0]
+        bits.append((logits.logsumexp(1) - chosen) / math.log(2))
+    return torch.cat(bits)
+
+
+def per_cell(code_bits: Tensor, level: int) -> Tensor:
+    """(h, w) of a level -> bits of each 8x8 cell, (H/8, W/8)."""
+    if level == COARSE:
+        return (code_bits / 4).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    if level == FINE:
+        return (
+            code_bits[::2, ::2]
+            + code_bits[1::2, ::2]
+            + code_bits[::2, 1::2]
+            + code_bits[1::2, 1::2]
+        )
+    return code_bits

@@ -1,0 +1,82 @@
+"""NORMATIVE: from (mu, sigma) to integer frequencies of the K indices.
+
+HVQ-CGIC (arXiv 2512.07192), made exact: see docs/format.md, 'Index tables'. All
+values are integers in float64, each below 2^53; the tables come from the model file,
+none is computed here.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hvqcodec.entropy.fixed_point import MU_LIMIT
+
+LOGIT_SHIFT = 25
+"""Logits are summed in units of 2^-33 and used in units of 2^-8."""
+EXP_LAST = 4608
+"""18 nats below the best index all frequencies are the same."""
+STATIC_BITS = 16
+"""A static table sums to 2^16."""
+STATIC_SHARE = 8
+"""2^-8 of the probability comes from the static table."""
+ROWS = 512
+"""Codes at a time: bounds the memory, and fits the processor's cache."""
+
+
+@dataclass(frozen=True)
+class IndexTables:
+    """The integer tables of a model that lead from Gaussians to frequencies."""
+
+    entries: Tensor
+    """(K, D) int16, the codebook in units of 2^-12."""
+    inverse_variance: Tensor
+    """(64,) int32, 1 / sigma^2 of each step, in units of 2^-8."""
+    log_prior: Tensor
+    """(3, K) int64, in units of 2^-33."""
+    exponential: Tensor
+    """(4609,) int64, round(2^30 exp(-i / 256))."""
+    static: Tensor
+    """(3, K) int32, static frequencies; each level's sum is 2^16."""
+
+    def __post_init__(self) -> None:
+        e = self.entries.double()
+        prepared = {
+            "_right": torch.cat([e, e.square()], 1).t().contiguous(),
+            "_inverse_variance": self.inverse_variance.double(),
+            "_log_prior": self.log_prior.double(),
+            "_exponential": self.exponential.double(),
+            "_static": self.static.double(),
+        }
+        for name, value in prepared.items():
+            object.__setattr__(self, name, value)
+
+    def frequencies(self, level: int, mu: Tensor, step: Tensor) -> Tensor:
+        """
+        mu: (N, D) in units of 2^-12, step: (N, D); float64 integers.
+        Returns (N, K) float64 integers, N at most `ROWS` for the sake of memory.
+        """
+        w = self._inverse_variance[step.long()]  # type: ignore[attr-defined]
+        left = torch.cat([2 * w * mu, -w], 1)
+        logits = torch.addmm(self._log_prior[level], left, self._right)  # type: ignore[attr-defined]
+        logits.mul_(2.0**-LOGIT_SHIFT).floor_()
+        best = logits.amax(1, keepdim=True)
+        distance = torch.sub(best, logits, out=logits).clamp_(max=EXP_LAST).int()
+        table = self._exponential.index_select(0, distance.view(-1)).view_as(logits)  # type: ignore[attr-defined]
+        share = (table.sum(1, keepdim=True) * 2.0 ** -(STATIC_BITS + STATIC_SHARE)).floor_()
+        return torch.addcmul(table, share, self._static[level], out=table)  # type: ignore[attr-defined]
+
+    def check_exact(self) -> None:
+        """Raise if a logit could leave the integers that float64 holds, or a table is odd."""
+        w = int(self.inverse_variance.max())
+        e = self.entries.long().abs().max().item()
+        d = self.entries.shape[1]
+        largest = d * (2 * w * MU_LIMIT * e + w * e * e) + int(self.log_prior.abs().max())
+        if largest >= 2**52:
+            raise ValueError("a logit could exceed 2^53")
+        if int(self.inverse_variance.min()) < 1 or int(self.static.min()) < 0:
+            raise ValueError("a table holds a value out of range")
+        if (self.static.long().sum(1) != 1 << STATIC_BITS).any():
+            raise ValueError("a static table does not sum to 2^16")
+        if len(self.exponential) != EXP_LAST + 1 or int(self.exponential[0]) != 1 << 30:
+            raise ValueError("the table of the exponential is damaged")

@@ -1,0 +1,81 @@
+"""The granularity map: which block is sent at 16x16, 8x8 or 4x4 pixels per code."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+COARSE, MEDIUM, FINE = 0, 1, 2
+"""Levels, in the order in which they are sent."""
+
+BLOCK = (16, 8, 4)
+"""Side in pixels of the block that one code of a level stands for."""
+
+
+def level_masks(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where each level's codes are sent.
+
+    levels: (B, H/8, W/8), the level of every 8x8 cell; the four cells of a
+        16x16 block are all coarse or none is.
+    Returns booleans, coarse to fine: (B, 1, H/16, W/16), (B, 1, H/8, W/8), (B, 1, H/4, W/4).
+    """
+    coarse = levels[:, ::2, ::2] == COARSE
+    medium = levels == MEDIUM
+    fine = (levels == FINE).repeat_interleave(2, 1).repeat_interleave(2, 2)
+    return coarse[:, None], medium[:, None], fine[:, None]
+
+
+def allocate(cell_distortion: Tensor, code_bits: Tensor, lambda_: Tensor) -> Tensor:
+    """The map that minimises distortion + lambda x bits, block by block.
+
+    cell_distortion: (B, 3, H/8, W/8), distortion of each 8x8 cell, summed over its
+        pixels, if sent coarse, medium, fine.
+    code_bits: (3,) or (B, 3, H/8, W/8), bits of the codes of a cell at each level; a
+        coarse code counts a quarter in each of its four cells.
+    lambda_: (B,), distortion per bit.
+    Returns levels, (B, H/8, W/8) int64. Since finer never costs less, the maps of
+    falling lambdas are nested: no block gets coarser (as in BFOS tree pruning).
+    """
+    bits = code_bits.view(3, 1, 1) if code_bits.ndim == 1 else code_bits
+    bits = bits.expand_as(cell_distortion)
+    medium_bits = bits[:, MEDIUM].maximum(bits[:, COARSE])
+    fine_bits = bits[:, FINE].maximum(medium_bits)
+    rate = lambda_.view(-1, 1, 1)
+    medium = cell_distortion[:, MEDIUM] + rate * medium_bits
+    fine = cell_distortion[:, FINE] + rate * fine_bits
+    coarse = cell_distortion[:, COARSE] + rate * bits[:, COARSE]
+    split_wins = block_sum(torch.minimum(medium, fine)) < block_sum(coarse)
+    cells = torch.where(fine < medium, FINE, MEDIUM)
+    split_wins = split_wins.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    return torch.where(split_wins, cells, COARSE)
+
+
+def block_sum(cells: Tensor) -> Tensor:
+    """(B, H/8, W/8) -> (B, H/16, W/16)."""
+    return F.avg_pool2d(cells[:, None], 2)[:, 0] * 4
+
+
+def allocate_by_entropy(grey: Tensor, ratios: tuple[float, float, float]) -> Tensor:
+    """Control-GIC's rule (arXiv 2406.00758, section 3.2): blocks of 16x16 ranked by the
+    entropy of their grey histogram; the shares `ratios` (fine, medium, coarse) set the cuts.
+
+    grey: (H, W) uint8, sides multiples of 16.
+    Returns levels, (H/8, W/8) uint8. Blocks as dull as the first one beyond a cut stay
+    beyond it, so that ties never get finer: a flat image is all coarse, unless coarse
+    has no share.
+    """
+    rows, columns = grey.shape[0] // 16, grey.shape[1] // 16
+    blocks = grey.view(rows, 16, columns, 16).transpose(1, 2).reshape(rows * columns, 256)
+    histogram = torch.zeros(len(blocks), 256).scatter_add_(
+        1, blocks.long(), torch.ones_like(blocks, dtype=torch.float32)
+    )
+    share = histogram / 256
+    entropy = -(share * share.clamp_min(1e-12).log2()).sum(1)
+    ranked = entropy.sort(descending=True).values
+    levels = torch.zeros(len(blocks), dtype=torch.uint8)
+    for level, part in ((MEDIUM, ratios[0] + ratios[1]), (FINE, ratios[0])):
+        count = round(part * len(blocks))
+        if count == len(blocks):
+            levels[:] = level
+        elif count:
+            levels[entropy > ranked[count]] = level
+    return levels.view(rows, columns).repeat_interleave(2, 0).repeat_interleave(2, 1)

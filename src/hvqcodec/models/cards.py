@@ -1,0 +1,46 @@
+"""Which models there are: names, cards and fingerprints. Free of torch."""
+
+import json
+from importlib import resources
+from os import PathLike
+from pathlib import Path
+
+from hvqcodec.bitstream import FINGERPRINT_BYTES
+from hvqcodec.errors import ModelError, UnknownFingerprintError
+
+DEFAULT = "base"
+
+
+def list_models() -> list[str]:
+    """Names of the models inside the package."""
+    folder = resources.files("hvqcodec") / "weights"
+    return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".json"))
+
+
+def model_path(name_or_path: str | PathLike[str]) -> Path:
+    """The weights file of an embedded model, or the path itself."""
+    if isinstance(name_or_path, str) and name_or_path in list_models():
+        return Path(str(resources.files("hvqcodec") / "weights" / f"{name_or_path}.safetensors"))
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors" and path.exists():
+        return path
+    raise ModelError(
+        f"no model {str(name_or_path)!r}: give the path of a .safetensors file or one of "
+        f"{', '.join(list_models()) or 'none (no model is embedded)'}"
+    )
+
+
+def model_for(fingerprint: bytes) -> str:
+    """Name of the embedded model that a file was made with.
+
+    Raises UnknownFingerprintError; never looks elsewhere.
+    """
+    folder = resources.files("hvqcodec") / "weights"
+    for name in list_models():
+        card = json.loads((folder / f"{name}.json").read_text())
+        if bytes.fromhex(card["fingerprint"])[:FINGERPRINT_BYTES] == fingerprint:
+            return name
+    raise UnknownFingerprintError(
+        f"the file was made with a model of fingerprint {fingerprint.hex()}, which is not in "
+        "this package: pass the path of its .safetensors file"
+    )

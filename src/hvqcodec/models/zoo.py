@@ -1,0 +1,72 @@
+"""Models by name or path: a `.safetensors` file and its JSON card beside it.
+
+The weights file holds the normative integers under `normative.` and all networks in
+half precision under `network.`; the card holds the sizes, the checksum and what is to
+be known of the training.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from hvqcodec.bitstream import FINGERPRINT_BYTES
+from hvqcodec.entropy.symbol_coding import Normative
+from hvqcodec.errors import ModelError
+from hvqcodec.models.cards import model_path
+from hvqcodec.models.config import ModelConfig
+from hvqcodec.models.model import Model
+
+ENTRY_SCALE = 4096
+"""Units of the codebook's integer entries per unit length."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for use."""
+
+    networks: Model
+    """Float networks on their device, in evaluation mode."""
+    normative: Normative
+    """The integer part, always on the CPU."""
+    card: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What a file carries to name its model."""
+        return bytes.fromhex(self.card["fingerprint"])[:FINGERPRINT_BYTES]
+
+
+def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> LoadedModel:
+    """Raises ModelError for a missing, damaged or unfit model."""
+    path = model_path(name_or_path)
+    try:
+        card = json.loads(path.with_suffix(".json").read_text())
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: the model or its card cannot be read ({error})") from error
+    if hashlib.sha256(content).hexdigest() != card.get("sha256"):
+        raise ModelError(f"{path}: the checksum differs from the card's; fetch the model again")
+    try:
+        tensors = load(content)
+        normative = Normative.from_tensors(
+            {k.removeprefix("normative."): v for k, v in tensors.items() if k[:10] == "normative."}
+        )
+        networks = Model(ModelConfig.from_dict(card["config"]))
+        networks.load_state_dict(
+            {k.removeprefix("network."): v for k, v in tensors.items() if k[:8] == "network."}
+        )
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: not a model of this version of hvqcodec ({error})") from error
+    if normative.fingerprint() != card.get("fingerprint"):
+        raise ModelError(f"{path}: the fingerprint differs from the card's; fetch the model again")
+    with torch.no_grad():
+        entries = normative.index_tables.entries.float() / ENTRY_SCALE
+        networks.codebook.weight.copy_(entries)
+    networks = networks.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    return LoadedModel(networks.requires_grad_(False), normative, card)

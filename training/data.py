@@ -1,0 +1,78 @@
+"""Photos, decoded once into memory, and random crops of them."""
+
+import io
+import queue
+import tarfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+Photo = NDArray[np.uint8]
+"""(H, W, 3) RGB."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def read_photo(source: bytes | Path) -> Photo:
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def load_photos(paths: list[Path], limit: int | None = None) -> list[Photo]:
+    """Photos of tar files and folders, in a fixed order."""
+    sources: list[bytes | Path] = []
+    for path in paths:
+        if path.is_dir():
+            sources += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+        else:
+            with tarfile.open(path) as tar:
+                for member in sorted(tar.getmembers(), key=lambda m: m.name):
+                    if member.name.lower().endswith(SUFFIXES):
+                        file = tar.extractfile(member)
+                        assert file is not None
+                        sources.append(file.read())
+    if not sources:
+        raise SystemExit(f"no photos in {', '.join(map(str, paths))}")
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(read_photo, sources[:limit]))
+
+
+def random_crop(photo: Photo, size: int, rng: np.random.Generator) -> Photo:
+    """A square crop, flipped at random; half of them are scaled down to between 0.7 and 1.
+    Never up: that would teach a blur that photos do not have."""
+    h, w = photo.shape[:2]
+    scale = rng.uniform(0.7, 1.0) if rng.random() < 0.5 else 1.0
+    side = min(round(size / scale), h, w)
+    top, left = rng.integers(0, h - side + 1), rng.integers(0, w - side + 1)
+    crop = photo[top : top + side, left : left + side]
+    if side < size:
+        return random_crop(
+            np.pad(crop, ((0, size - side), (0, size - side), (0, 0)), "edge"), size, rng
+        )
+    if side != size:
+        resized = Image.fromarray(crop).resize((size, size), Image.Resampling.BICUBIC)
+        crop = np.asarray(resized)
+    return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+
+def batches(photos: list[Photo], batch: int, size: int, seed: int) -> Iterator[Tensor]:
+    """Endless batches (B, 3, size, size) of RGB in [0, 1], made ahead in a thread."""
+    ready: queue.Queue[Tensor] = queue.Queue(maxsize=8)
+
+    def produce() -> None:
+        rng = np.random.default_rng(seed)
+        while True:
+            picks = rng.integers(len(photos), size=batch)
+            crops = np.stack([random_crop(photos[i], size, rng) for i in picks])
+            ready.put(torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255))
+
+    threading.Thread(target=produce, daemon=True).start()
+    while True:
+        yield ready.get()

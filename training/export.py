@@ -1,0 +1,246 @@
+"""Turn a checkpoint into a model: integer tables, half-precision networks, a card.
+
+    python -m training.export runs/first/checkpoint runs/first/model.safetensors \\
+        --photos ../shared/data/train-0.tar --validation ../shared/data/val.tar
+
+Refuses a model whose integer tables code the validation photos worse than the float
+ones by more than 0.5 %.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from hvqcodec.encoding import hyperprior
+from hvqcodec.entropy.budget import code_length
+from hvqcodec.entropy.constants import SIGMA_STEPS
+from hvqcodec.entropy.fixed_point import ACTIVATION_MAX, MU_BITS, IntegerConv, IntegerHyperSynthesis
+from hvqcodec.entropy.map_coding import MAP_TABLE_SUM
+from hvqcodec.entropy.symbol_coding import Normative, Symbols, coded_after_map
+from hvqcodec.entropy.tables import EXP_LAST, STATIC_BITS, IndexTables
+from hvqcodec.granularity import level_masks
+from hvqcodec.models.config import ModelConfig
+from hvqcodec.models.hyperprior import STEP_UNIT, HyperSynthesis, sigma_from_step
+from hvqcodec.models.model import Model
+from hvqcodec.models.zoo import ENTRY_SCALE
+from training import checkpoint
+from training.data import Photo, load_photos
+from training.survey import Survey, scenes, survey
+
+SURVEY_LAMBDAS = (4.0, 2.5, 1.5, 1.0, 0.7, 0.45, 0.3, 0.15)
+CHECK_LAMBDAS = (2.4, 0.9, 0.4)
+WORSE_AT_MOST = 0.005
+MAP_SETS = 8
+LATENT_TABLE_SUM = 1 << 16
+
+
+def to_frequencies(counts: NDArray[np.int64], total: int) -> NDArray[np.int32]:
+    """Positive integers in proportion to the counts along the last axis, summing to total."""
+    share = (counts + 1e-3) / (counts + 1e-3).sum(-1, keepdims=True)
+    spare = total - counts.shape[-1]
+    frequencies = np.floor(share * spare).astype(np.int64) + 1
+    missing = total - frequencies.sum(-1, keepdims=True)
+    largest = frequencies.argmax(-1)[..., None]
+    np.put_along_axis(
+        frequencies, largest, np.take_along_axis(frequencies, largest, -1) + missing, -1
+    )
+    return frequencies.astype(np.int32)
+
+
+def map_table_sets(counts: NDArray[np.int64]) -> NDArray[np.int32]:
+    """(maps, CONTEXTS, 2) -> (MAP_SETS, CONTEXTS, 2): k-means in code length."""
+    order = np.argsort(counts[:, :, 1].sum(1) / np.maximum(counts.sum((1, 2)), 1))
+    assigned = np.empty(len(counts), np.int64)
+    assigned[order] = np.arange(len(counts)) * MAP_SETS // len(counts)
+    for _ in range(20):
+        sums = np.stack([counts[assigned == s].sum(0) for s in range(MAP_SETS)]) + 1
+        tables = to_frequencies(sums, MAP_TABLE_SUM)
+        bits = -np.log2(tables / MAP_TABLE_SUM)
+        assigned = np.einsum("mcf,scf->ms", counts, bits).argmin(1)
+    return tables
+
+
+def integer_conv(conv: nn.Conv2d, scale: Tensor, input_bits: int) -> tuple[IntegerConv, int]:
+    """Weights as int16 with as many fractional bits as fit; returns those bits too.
+
+    scale: factor per input channel, for inputs that come in other units.
+    """
+    assert conv.bias is not None
+    weight = conv.weight.detach().double() * scale.view(1, -1, 1, 1)
+    bits = math.floor(math.log2(32767 / weight.abs().max().item()))
+    return IntegerConv(
+        (weight * 2.0**bits).round().to(torch.int16),
+        (conv.bias.detach().double() * 2.0 ** (bits + input_bits)).round().long(),
+    ), bits
+
+
+def integer_hyper_synthesis(
+    synthesis: HyperSynthesis, activation_max: NDArray[np.float64]
+) -> IntegerHyperSynthesis:
+    """Each hidden layer gets the fractional bits that leave twice its largest seen output."""
+    room = [ACTIVATION_MAX / (2 * max(float(m), 1e-3)) for m in activation_max]
+    fractions = [min(14, math.floor(math.log2(r))) for r in room]
+    input_bits = [0, *fractions]
+    convs, shifts = [], []
+    for number, conv in enumerate(
+        (synthesis.conv1, synthesis.conv2, synthesis.conv3, synthesis.conv4)
+    ):
+        ones = torch.ones(conv.in_channels, dtype=torch.float64)
+        integer, bits = integer_conv(conv, ones, input_bits[number])
+        convs.append(integer)
+        total = bits + input_bits[number]
+        if number < 3:
+            shifts.append(total - fractions[number])
+        else:
+            # The step's unit of 8 makes its integers 2^3 finer.
+            shifts += [total - MU_BITS, total - int(math.log2(STEP_UNIT))]
+    if min(shifts) < 1:
+        raise SystemExit(f"cannot quantise the hyper-synthesis: shifts {shifts}")
+    return IntegerHyperSynthesis(
+        (convs[0], convs[1], convs[2], convs[3]),
+        (shifts[0], shifts[1], shifts[2], shifts[3], shifts[4]),
+        1 << fractions[1],
+    )
+
+
+@torch.inference_mode()
+def normative_part(networks: Model, seen: Survey) -> Normative:
+    steps = torch.arange(SIGMA_STEPS, dtype=torch.float64)
+    inverse_variance = (sigma_from_step(steps).pow(-2) * 256).round().int()
+    exponential = [round(2**30 * math.exp(-i / 256)) for i in range(EXP_LAST + 1)]
+    priors = [hyperprior(networks, level) for level in range(3)]
+    log_prior = torch.stack([p.log_prior.double() - p.log_prior.max() for p in priors]).cpu()
+    normative = Normative(
+        tuple(
+            integer_hyper_synthesis(p.synthesis.cpu(), seen.activation_max[level])
+            for level, p in enumerate(priors)
+        ),
+        IndexTables(
+            (networks.codebook.entries().cpu() * ENTRY_SCALE).round().to(torch.int16),
+            inverse_variance,
+            (log_prior * 2.0**33).round().long(),
+            torch.tensor(exponential, dtype=torch.int32),
+            torch.from_numpy(to_frequencies(seen.indices, 1 << STATIC_BITS)),
+        ),
+        to_frequencies(seen.latents, LATENT_TABLE_SUM),
+        map_table_sets(seen.map_flags),
+    )
+    normative.check()
+    return normative
+
+
+@torch.inference_mode()
+def float_index_bits(networks: Model, symbols: Symbols) -> float:
+    """Bits of the indices under the float model of the tables."""
+    bits = 0.0
+    entries = networks.codebook.entries()
+    for level, mask in enumerate(level_masks(torch.from_numpy(symbols.levels)[None])):
+        prior = hyperprior(networks, level)
+        z = torch.from_numpy(symbols.latents[level])[None].float()
+        gaussian = prior.synthesis(z, mask)
+        mu, sigma = (t[0].permute(1, 2, 0)[mask[0, 0]] for t in gaussian)
+        index = torch.from_numpy(symbols.indices[level]).long()
+        for m, s, i in zip(mu.split(4096), sigma.split(4096), index.split(4096), strict=True):
+            log_p = torch.log_softmax(prior.index_logits(m, s, entries), 1)
+            bits -= log_p.gather(1, i[:, None]).sum().item() / math.log(2)
+    return bits
+
+
+def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> dict[str, float]:
+    """Integer against float index bits on real maps, and against static coding."""
+    exact = real = z_bits = static = 0.0
+    static_bits = STATIC_BITS - np.log2(normative.index_tables.static.numpy())
+    for scene in scenes(networks, photos):
+        for lambda_ in CHECK_LAMBDAS:
+            symbols = scene.symbols(scene.allocate(lambda_))
+            real += float_index_bits(networks, symbols)
+            for part, level, piece, frequencies in coded_after_map(normative, symbols):
+                bits = code_length(piece, frequencies)
+                if part == "z":
+                    z_bits += bits
+                else:
+                    exact += bits
+                    static += float(static_bits[level][piece].sum())
+    return {
+        "integer_over_float": exact / real - 1,
+        "index_and_z_over_static": (exact + z_bits) / static - 1,
+        "z_share": z_bits / (exact + z_bits),
+    }
+
+
+def write_model(path: Path, networks: Model, normative: Normative, facts: dict[str, Any]) -> None:
+    """The `.safetensors` file and its card beside it."""
+    tensors = {f"normative.{k}": v.contiguous() for k, v in normative.to_tensors().items()}
+    for name, value in networks.state_dict().items():
+        tensors[f"network.{name}"] = value.detach().cpu().half().contiguous()
+    content = save(tensors)
+    card = {
+        "config": networks.config.to_dict(),
+        "fingerprint": normative.fingerprint(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.with_suffix(".json").write_text(json.dumps(card | facts, indent=1) + "\n")
+
+
+def networks_of(folder: Path) -> tuple[Model, dict[str, Any]]:
+    """The averaged networks of a checkpoint, rounded to the half precision that ships."""
+    tensors, facts = checkpoint.load(folder)
+    networks = Model(ModelConfig.from_dict(facts["config"]))
+    networks.load_state_dict({k[4:]: v.half() for k, v in tensors.items() if k[:4] == "ema."})
+    return networks.eval(), facts
+
+
+def export(
+    folder: Path, output: Path, photos: list[Photo], held_out: list[Photo], card: dict[str, Any]
+) -> dict[str, float]:
+    networks, facts = networks_of(folder)
+    seen = survey(networks, photos, SURVEY_LAMBDAS)
+    normative = normative_part(networks, seen)
+    check = check_tables(networks, normative, held_out)
+    print(json.dumps({k: round(v, 5) for k, v in check.items()}))
+    if check["integer_over_float"] > WORSE_AT_MOST:
+        raise SystemExit("refused: the integer tables cost more than 0.5 % over the float ones")
+    training = {
+        "steps": facts["steps"],
+        "hours": round(facts["seconds"] / 3600, 2),
+        "options": facts["options"],
+    }
+    write_model(output, networks, normative, {"training": training, "tables": check} | card)
+    return check
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("output", type=Path, help="a .safetensors file")
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="to count tables on")
+    parser.add_argument("--validation", type=Path, nargs="+", required=True)
+    parser.add_argument("--limit-photos", type=int, default=150)
+    parser.add_argument("--card", type=Path, help="JSON with what else the card shall say")
+    options = parser.parse_args(arguments)
+    card = json.loads(options.card.read_text()) if options.card else {}
+    export(
+        options.checkpoint,
+        options.output,
+        load_photos(options.photos, options.limit_photos),
+        load_photos(options.validation),
+        card,
+    )
+
+
+if __name__ == "__main__":
+    main()

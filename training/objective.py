@@ -1,0 +1,242 @@
+"""The training objective: distortion + lambda x bits, on maps of every kind."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hvqcodec.entropy.constants import LATENT_MAX
+from hvqcodec.granularity import BLOCK, allocate, level_masks
+from hvqcodec.models.analysis import Analysed
+from hvqcodec.models.hyperprior import latent_support
+from hvqcodec.models.model import Model
+from training.masks import random_lambdas, random_maps
+from training.perceptual import DLP, LPIPS
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the terms of the loss; images in [0, 1] for all of them."""
+
+    mse: float = 32.0
+    lpips: float = 1.0
+    dlp: float = 0.15
+    codebook: float = 0.5
+    commitment: float = 0.25
+    head: float = 0.05
+
+
+@dataclass
+class Distortion:
+    """Weighted MSE + LPIPS + DLP, as a number per image and as a map of 8x8 cells."""
+
+    weights: Weights
+    lpips: LPIPS | None
+    dlp: DLP | None
+
+    def __call__(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """RGB in [0, 1], (B, 3, H, W) -> loss (B,), cells (B, H/8, W/8) with the
+        distortion per pixel, and the metrics (B,) by name."""
+        size = (image.shape[2] // 8, image.shape[3] // 8)
+        squared = (image - target).square().mean(1)
+        metrics = {"mse": squared.mean((1, 2))}
+        loss = self.weights.mse * metrics["mse"]
+        cells = self.weights.mse * F.avg_pool2d(squared[:, None].detach(), 8)
+        for name, network in (("lpips", self.lpips), ("dlp", self.dlp)):
+            if network is None:
+                continue
+            weight = getattr(self.weights, name)
+            with torch.no_grad():
+                reference = network.features(target)
+            maps = network.tap_maps(image, reference)
+            metrics[name] = torch.stack([m.mean((1, 2)) for m in maps]).sum(0)
+            loss = loss + weight * metrics[name]
+            for tap in maps:
+                cells = cells + weight * to_cells(tap.detach()[:, None], size)
+        return loss, cells[:, 0], metrics
+
+
+def to_cells(tap: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resample a tap's map to the cells, keeping its mean."""
+    if tap.shape[-2] >= size[0]:
+        return F.adaptive_avg_pool2d(tap, size)
+    return F.interpolate(tap, size, mode="bilinear", align_corners=False)
+
+
+def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
+    return value + (rounded - value).detach()
+
+
+@dataclass
+class Objective:
+    """One training step's loss and what the progress line says of it."""
+
+    model: Model
+    distortion: Distortion
+    weights: Weights
+    samples: int = 768
+    """Codes per level and batch on which the index rate is estimated: all K
+    probabilities of every code would cost as much as the convolutions."""
+    temperature: float = 0.04
+    """Of the soft assignment, in squared distance on the unit sphere."""
+    analysis: Callable[[Tensor], Analysed] = field(init=False)
+    synthesis: Callable[..., Tensor] = field(init=False)
+    code_bits: Tensor = field(default_factory=lambda: torch.full((3,), 9.5))
+    """Running mean of the bits per code, z included, that allocation counts with."""
+    usage: Tensor | None = None
+    """Running share of each codebook entry."""
+    live: Tensor | None = None
+    """Embeddings of the last batch, from which dead entries are re-seeded."""
+
+    def __post_init__(self) -> None:
+        self.analysis, self.synthesis = self.model.analysis, self.model.synthesis
+        device = self.model.codebook.weight.device
+        self.code_bits = self.code_bits.to(device)
+        k = self.model.config.codes
+        self.usage = torch.full((k,), 1.0 / k, device=device)
+
+    def __call__(
+        self, image: Tensor, joint: float, allocate_share: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """image: RGB in [0, 1], (B, 3, H, W). joint: 0 in stage 1, up to 1 in stage 2,
+        scales lambda and the soft assignment. allocate_share: share of the maps that
+        are made as the encoder makes them."""
+        model = self.model
+        batch, _, height, width = image.shape
+        analysed = self.analysis(2 * image - 1)
+        predicted = model.distortion_head(tuple(f.detach() for f in analysed.features))
+        lambdas = random_lambdas(batch).to(image.device)
+        levels = random_maps(batch, height // 8, width // 8, image.device)
+        with torch.no_grad():
+            cells = 64 * predicted.clamp(-12, 6).exp()
+            codes_per_cell = torch.tensor([0.25, 1.0, 4.0], device=image.device)
+            made = allocate(cells, self.code_bits * codes_per_cell, lambdas)
+            use = torch.rand(batch, device=image.device) < allocate_share
+            levels = torch.where(use[:, None, None], made, levels)
+        # The price of bits at which the allocation works is the price for the rest as
+        # well, within the span in which the index rate can follow it.
+        price = (0.1 + 0.9 * joint) * torch.where(use, lambdas, 0.5).clamp(0.1, 1.2)
+
+        sent, indices, vq_loss = [], [], image.new_zeros(())
+        rate, parts = image.new_zeros(()), {}
+        for level, mask in enumerate(level_masks(levels)):
+            y = analysed.embeddings[level]
+            quantised, index, level_vq = self.quantise(y, mask)
+            sent.append(quantised)
+            indices.append(index)
+            vq_loss = vq_loss + level_vq / 3
+            index_bits, z_bits, soft_bits = self.level_bits(level, y, mask, index)
+            for key, bits in (("index", index_bits), ("z", z_bits)):
+                rate = rate + (price * bits).mean() / (height * width)
+                parts[f"{key}{BLOCK[level]}"] = bits.sum().item() / image[:, 0].numel()
+            rate = rate + joint * (price * soft_bits).mean() / (height * width)
+            self.note_bits(level, mask, index_bits + z_bits)
+        output = self.synthesis(tuple(sent), levels)
+        distortion, cell_distortion, metrics = self.distortion((output + 1) / 2, image)
+        chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(-12, 6)
+        # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
+        head_loss = (chosen.exp() - cell_distortion * chosen).mean()
+
+        loss = distortion.mean() + rate + self.weights.codebook * vq_loss
+        loss = loss + self.weights.head * head_loss
+        self.note_usage(torch.cat(indices))
+        report = {name: value.mean().item() for name, value in metrics.items()}
+        return loss, report | parts | {"head": head_loss.item()}
+
+    def quantise(self, y: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, D, h, w), mask (B, 1, h, w) -> what is sent, with straight-through
+        gradients; the indices of the blocks sent, (N,); codebook + commitment loss."""
+        vectors = y.permute(0, 2, 3, 1)
+        active = vectors[mask[:, 0]]
+        index = self.model.codebook.nearest(active)
+        entries = self.model.codebook.lookup(index)
+        sent = torch.zeros_like(vectors)
+        sent[mask[:, 0]] = straight_through(active, entries)
+        if not len(active):
+            return sent.permute(0, 3, 1, 2), index, y.new_zeros(())
+        loss = (entries - active.detach()).square().sum(1).mean()
+        loss = loss + self.weights.commitment * (entries.detach() - active).square().sum(1).mean()
+        self.live = active.detach()
+        return sent.permute(0, 3, 1, 2), index, loss
+
+    def level_bits(
+        self, level: int, y: Tensor, mask: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Per image (B,): bits of the indices, bits of z, and the bits that the soft
+        assignment expects (whose gradient goes to the analysis alone)."""
+        batch = y.shape[0]
+        prior = self.model.hyperpriors[level]
+        z = prior.analysis(y, mask)
+        noisy = z + torch.rand_like(z) - 0.5
+        support = latent_support(mask)
+        z_bits = (prior.latent_bits(noisy) * support).sum((1, 2, 3))
+        rounded = straight_through(z, z.round().clamp(-LATENT_MAX, LATENT_MAX)) * support
+        mu, sigma = prior.synthesis(rounded, mask)
+
+        where = mask[:, 0].nonzero()[:, 0]  # image of each code
+        picks = torch.randperm(len(index), device=y.device)[: self.samples]
+        if not len(picks):
+            return y.new_zeros(batch), z_bits, y.new_zeros(batch)
+        share = len(index) / len(picks)
+
+        def pick(t: Tensor) -> Tensor:
+            return t.permute(0, 2, 3, 1)[mask[:, 0]][picks]
+
+        entries = self.model.codebook.entries()
+        with torch.autocast(y.device.type, enabled=False):
+            logits = prior.index_logits(pick(mu).float(), pick(sigma).float(), entries)
+            bits = -torch.log_softmax(logits, 1) / math.log(2)
+            # Embeddings near a boundary are drawn to the cheaper side of it.
+            similarity = 2 * pick(y).float() @ entries.detach().t()
+            soft = torch.softmax(similarity / self.temperature, 1)
+            soft_bits = (soft * bits.detach()).sum(1)
+        hard_bits = bits.gather(1, index[picks, None])[:, 0]
+        zeros = y.new_zeros(batch)
+        per_image = zeros.index_add(0, where[picks], hard_bits * share)
+        return per_image, z_bits, zeros.index_add(0, where[picks], soft_bits * share)
+
+    @torch.no_grad()
+    def note_bits(self, level: int, mask: Tensor, bits: Tensor) -> None:
+        codes = mask.sum()
+        if codes > 100:
+            self.code_bits[level].lerp_(bits.sum() / codes, 0.01)
+
+    @torch.no_grad()
+    def note_usage(self, index: Tensor) -> None:
+        counts = torch.bincount(index, minlength=self.model.config.codes).float()
+        assert self.usage is not None
+        self.usage.lerp_(counts / counts.sum(), 0.02)
+
+    @torch.no_grad()
+    def reseed_dead(self, optimiser: torch.optim.Optimizer) -> int:
+        """Move entries that are hardly used onto live embeddings."""
+        assert self.usage is not None
+        assert self.live is not None
+        dead = (self.usage < 0.02 / len(self.usage)).nonzero()[:, 0]
+        if len(dead):
+            weight = self.model.codebook.weight
+            picks = torch.randint(len(self.live), (len(dead),), device=dead.device)
+            length = weight.norm(dim=1).mean()
+            weight[dead] = self.live[picks] * length
+            for moment in optimiser.state[weight].values():
+                if moment.shape == weight.shape:
+                    moment[dead] = 0
+            self.usage[dead] = 1 / len(self.usage)
+        return len(dead)
+
+    def perplexity(self) -> float:
+        """Entries in effective use, out of K."""
+        assert self.usage is not None
+        p = self.usage / self.usage.sum()
+        return math.exp(-(p * (p + 1e-12).log()).sum().item())
+
+
+def bits_per_pixel(report: dict[str, float]) -> float:
+    return sum(v for k, v in report.items() if k.startswith(("index", "z")))
+
+
+def trainable(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,242 @@
+"""Train a model, stages 1 and 2, from the beginning or from a checkpoint.
+
+    python -m training.train --photos ../shared/data/train-*.tar \\
+        --validation ../shared/data/val.tar --perceptual ../shared/perceptual \\
+        --run runs/first --budget-minutes 120
+
+Everything that decides the schedule is the share of the budget used so far, in steps
+or in minutes, and it is kept in the checkpoint: stop and resume at will.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hvqcodec.models.config import ModelConfig
+from hvqcodec.models.model import Model
+from training import checkpoint
+from training.data import batches, load_photos
+from training.objective import Distortion, Objective, Weights, bits_per_pixel, trainable
+from training.optimisers import Muon, split_parameters
+from training.perceptual import load_perceptual
+from training.validate import validate
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="tar files, folders")
+    parser.add_argument("--validation", type=Path, nargs="*", default=[])
+    parser.add_argument("--perceptual", type=Path, help="folder with the LPIPS and DLP networks")
+    parser.add_argument("--run", type=Path, required=True, help="folder of checkpoint and log")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop cleanly after so many")
+    parser.add_argument("--budget-minutes", type=float, help="length of the whole schedule")
+    parser.add_argument("--budget-steps", type=int, help="the same in steps")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument("--muon-lr", type=float, default=0.01)
+    parser.add_argument("--adamw-lr", type=float, default=1e-3)
+    parser.add_argument("--anneal-from", type=float, default=0.3, help="share of the budget")
+    parser.add_argument("--joint-from", type=float, default=0.15, help="share of the budget")
+    parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--compile", action="store_true", help="torch.compile both trunks")
+    parser.add_argument("--config", type=json.loads, default={}, help="ModelConfig as JSON")
+    parser.add_argument("--weights", type=json.loads, default={}, help="loss weights as JSON")
+    parser.add_argument("--limit-photos", type=int)
+    parser.add_argument("--validate-every", type=float, default=15, help="minutes")
+    parser.add_argument("--compact", action="store_true", help="small checkpoints, to carry")
+    options = parser.parse_args()
+    if not (options.budget_minutes or options.budget_steps):
+        parser.error("give --budget-minutes or --budget-steps")
+    return options
+
+
+@dataclass
+class Progress:
+    """How far the schedule is; kept in the checkpoint."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+    def share(self, options: argparse.Namespace) -> float:
+        if options.budget_steps:
+            return min(1.0, self.steps / options.budget_steps)
+        return min(1.0, self.seconds / (60 * options.budget_minutes))
+
+
+def ramp(value: float, start: float, end: float) -> float:
+    """0 before start, 1 after end, linear between."""
+    return min(1.0, max(0.0, (value - start) / (end - start)))
+
+
+class Trainer:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.device = torch.device(options.device)
+        torch.manual_seed(options.seed)
+        folder = options.run / "checkpoint"
+        tensors: dict[str, Tensor] = {}
+        facts: dict[str, Any] = {"config": options.config}
+        if folder.exists() or folder.with_name("checkpoint.old").exists():
+            tensors, facts = checkpoint.load(folder)
+        config = ModelConfig.from_dict(facts["config"])
+        self.model = Model(config).to(self.device, memory_format=torch.channels_last)
+        muon, adamw = split_parameters(self.model)
+        self.optimisers: list[torch.optim.Optimizer] = [
+            Muon(muon, options.muon_lr),
+            torch.optim.AdamW(adamw, options.adamw_lr, betas=(0.9, 0.99), weight_decay=0.0),
+        ]
+        weights = Weights(**options.weights)
+        distortion = self.distortion(weights, torch.bfloat16)
+        self.metrics = self.distortion(weights, torch.float32)
+        self.objective = Objective(self.model, distortion, weights)
+        if options.compile:
+            self.objective.analysis = torch.compile(self.model.analysis)
+            self.objective.synthesis = torch.compile(self.model.synthesis)
+            self.objective.distortion = torch.compile(distortion)  # type: ignore[assignment]
+        self.progress = Progress(facts.get("steps", 0), facts.get("seconds", 0.0))
+        if tensors:
+            self.restore(tensors, facts)
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        if tensors:
+            for k, v in self.average.items():
+                v.copy_(tensors[f"ema.{k}"])
+
+    def distortion(self, weights: Weights, dtype: torch.dtype) -> Distortion:
+        lpips, dlp = load_perceptual(self.options.perceptual)
+        return Distortion(
+            weights,
+            lpips.to(self.device, dtype) if lpips else None,
+            dlp.to(self.device, dtype) if dlp else None,
+        )
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        source = "raw." if any(k.startswith("raw.") for k in tensors) else "ema."
+        state = {k.removeprefix(source): v for k, v in tensors.items() if k.startswith(source)}
+        self.model.load_state_dict(state)
+        for name, optimiser in zip(("muon", "adamw"), self.optimisers, strict=True):
+            checkpoint.restore_optimiser(name, optimiser, tensors)
+        self.objective.code_bits = torch.tensor(facts["code_bits"], device=self.device)
+        self.objective.usage = tensors["usage"].to(self.device)
+
+    def save(self) -> None:
+        assert self.objective.usage is not None
+        compact = self.options.compact
+        tensors = {f"ema.{k}": v for k, v in self.average.items()}
+        if not compact:
+            tensors |= {f"raw.{k}": v for k, v in self.model.state_dict().items()}
+        for name, optimiser in zip(("muon", "adamw"), self.optimisers, strict=True):
+            tensors |= checkpoint.optimiser_tensors(name, optimiser, compact)
+        tensors["usage"] = self.objective.usage
+        facts = {
+            "config": self.model.config.to_dict(),
+            "steps": self.progress.steps,
+            "seconds": self.progress.seconds,
+            "code_bits": self.objective.code_bits.tolist(),
+            "options": {k: str(v) for k, v in vars(self.options).items()},
+        }
+        checkpoint.save(self.options.run / "checkpoint", tensors, facts)
+
+    def log(self, **facts: object) -> None:
+        line = json.dumps(
+            {"step": self.progress.steps, "minutes": round(self.progress.seconds / 60, 2)} | facts
+        )
+        print(line, flush=True)
+        with (self.options.run / "log.jsonl").open("a") as file:
+            file.write(line + "\n")
+
+    def step(self, image: Tensor) -> dict[str, float]:
+        share = self.progress.share(self.options)
+        rate = ramp(self.progress.steps, 0, 100) * (1 - ramp(share, self.options.anneal_from, 1.0))
+        for optimiser, lr in zip(
+            self.optimisers, (self.options.muon_lr, self.options.adamw_lr), strict=True
+        ):
+            optimiser.param_groups[0]["lr"] = lr * max(rate, 1e-3)
+            optimiser.zero_grad(set_to_none=True)
+        joint = ramp(share, self.options.joint_from, self.options.joint_from + 0.15)
+        allocate_share = 0.5 * ramp(self.progress.steps, 300, 600)
+        image = image.to(self.device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            loss, report = self.objective(image, joint, allocate_share)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        decay = min(self.options.ema, 1 - 1 / (self.progress.steps + 1))
+        with torch.no_grad():
+            state = self.model.state_dict()
+            torch._foreach_lerp_(list(self.average.values()), list(state.values()), 1 - decay)
+        self.progress.steps += 1
+        if self.progress.steps % 300 == 0 and share < 0.7:
+            self.objective.reseed_dead(self.optimisers[1])
+        return report | {"loss": loss.item()}
+
+    def averaged_model(self) -> Model:
+        model = Model(self.model.config)
+        model.load_state_dict(self.average)
+        return model.to(self.device).eval()
+
+    def run(self) -> None:
+        options = self.options
+        options.run.mkdir(parents=True, exist_ok=True)
+        photos = load_photos(options.photos, options.limit_photos)
+        held_out = load_photos(options.validation) if options.validation else []
+        seed = options.seed + self.progress.steps
+        source = batches(photos, options.batch, options.crop, seed)
+        self.log(photos=len(photos), validation=len(held_out), parameters=trainable(self.model))
+        begin = last = time.monotonic()
+        saved = validated = begin
+        sums: dict[str, float] = {}
+        count = 0
+        while self.progress.share(options) < 1 and last - begin < 60 * options.minutes:
+            for key, value in self.step(next(source)).items():
+                sums[key] = sums.get(key, 0.0) + value
+            count += 1
+            now = time.monotonic()
+            self.progress.seconds += now - last
+            last = now
+            if self.progress.steps % 100 == 0:
+                means = {k: v / count for k, v in sums.items()}
+                means["psnr"] = -10 * torch.tensor(means.pop("mse")).log10().item()
+                means["bpp"] = bits_per_pixel(means)
+                self.log(
+                    **{k: round(v, 4) for k, v in means.items()},
+                    perplexity=round(self.objective.perplexity()),
+                    bits_per_code=[round(b, 2) for b in self.objective.code_bits.tolist()],
+                )
+                sums, count = {}, 0
+            if now - saved > 600:
+                self.save()
+                saved = now
+            if held_out and now - validated > 60 * options.validate_every:
+                self.validate(held_out)
+                validated = last = time.monotonic()
+        self.save()
+        if held_out:
+            self.validate(held_out)
+
+    def validate(self, photos: list[Any]) -> None:
+        model = self.averaged_model()
+        for result in validate(model, photos, self.metrics, self.objective.code_bits):
+            self.log(validation=result)
+
+
+def main() -> None:
+    options = arguments()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    Trainer(options).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""A quick look at held-out photos while training: float estimates, no files."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hvqcodec.granularity import allocate, level_masks
+from hvqcodec.models.hyperprior import Hyperprior, latent_support
+from hvqcodec.models.model import Model
+from training.data import Photo
+from training.objective import Distortion
+
+CODES_PER_CELL = (0.25, 1.0, 4.0)
+
+
+@torch.no_grad()
+def validate(
+    model: Model,
+    photos: list[Photo],
+    distortion: Distortion,
+    code_bits: Tensor,
+    lambdas: tuple[float, ...] = (2.4, 0.9, 0.4),
+    size: int = 384,
+    limit: int = 20,
+) -> Iterator[dict[str, float]]:
+    """For each lambda the means over the centres of the photos."""
+    device = model.codebook.weight.device
+    cells_bits = code_bits * torch.tensor(CODES_PER_CELL, device=device)
+    for lambda_ in lambdas:
+        sums: dict[str, list[float]] = {"bpp": [], "psnr": [], "lpips": [], "dlp": []}
+        for photo in photos[:limit]:
+            image = centre(photo, size).to(device)
+            analysed = model.analysis(2 * image - 1)
+            cells = 64 * model.distortion_head(analysed.features).exp()
+            levels = allocate(cells, cells_bits, torch.tensor([lambda_], device=device))
+            sent, bits = [], 0.0
+            for level, mask in enumerate(level_masks(levels)):
+                y = analysed.embeddings[level]
+                index = model.codebook.nearest(y.permute(0, 2, 3, 1).flatten(0, 2))
+                index = index.view(y.shape[0], *y.shape[2:])
+                sent.append(model.codebook.lookup(index).permute(0, 3, 1, 2))
+                bits += float_bits(
+                    model.hyperpriors[level], y, mask, index, model.codebook.entries()
+                )
+            output = model.synthesis(tuple(sent), levels).clamp(-1, 1)
+            output = ((output + 1) * 127.5).round() / 255
+            _, _, metrics = distortion(output, image)
+            sums["bpp"].append(bits / image[0, 0].numel())
+            sums["psnr"].append(-10 * math.log10(metrics["mse"].item()))
+            for name in ("lpips", "dlp"):
+                if name in metrics:
+                    sums[name].append(metrics[name].item())
+        means = {k: round(float(np.mean(v)), 4) for k, v in sums.items() if v}
+        yield {"lambda": lambda_} | means
+
+
+def float_bits(prior: Hyperprior, y: Tensor, mask: Tensor, index: Tensor, entries: Tensor) -> float:
+    """Bits of a level's indices and z by the float model, for one image."""
+    if not mask.any():
+        return 0.0
+    z = prior.latents(y, mask)
+    bits = (prior.latent_bits(z) * latent_support(mask)).sum().item()
+    mu, sigma = (t.permute(0, 2, 3, 1)[mask[:, 0]] for t in prior.synthesis(z, mask))
+    for m, s, i in zip(
+        mu.split(4096), sigma.split(4096), index[mask[:, 0]].split(4096), strict=True
+    ):
+        logits = torch.log_softmax(prior.index_logits(m, s, entries), 1)
+        bits -= logits.gather(1, i[:, None]).sum().item() / math.log(2)
+    return bits
+
+
+def centre(photo: Photo, size: int) -> Tensor:
+    """The centre, at most size x size, sides multiples of 16; RGB in [0, 1], (1, 3, H, W)."""
+    h, w = (min(s, size) // 16 * 16 for s in photo.shape[:2])
+    top, left = (photo.shape[0] - h) // 2, (photo.shape[1] - w) // 2
+    crop = np.ascontiguousarray(photo[top : top + h, left : left + w])
+    return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255

@@ -55,6 +55,9 @@ def unit(x: Tensor) -> Tensor:
 class LPIPS(PerceptualDistance):
     """LPIPS v0.1 with AlexNet (Zhang et al. 2018)."""
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, weights: Path) -> None:
         super().__init__(weights)
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))

@@ -51,22 +51,27 @@ def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def optimiser_tensors(
-    prefix: str, optimiser: torch.optim.Optimizer, compact: bool
+    prefix: str, optimiser: torch.optim.Optimizer, names: dict[Tensor, str], compact: bool
 ) -> dict[str, Tensor]:
+    """The optimiser's state as PREFIX:PARAMETER:KEY; names: parameter -> its name."""
     tensors = {}
-    for i, p in enumerate(optimiser.param_groups[0]["params"]):
-        for key, value in optimiser.state.get(p, {}).items():
+    for p, state in optimiser.state.items():
+        for key, value in state.items():
             small = compact and value.ndim > 0
-            tensors[f"{prefix}.{i}.{key}"] = value.bfloat16() if small else value
+            tensors[f"{prefix}:{names[p]}:{key}"] = value.bfloat16() if small else value
     return tensors
 
 
 def restore_optimiser(
-    prefix: str, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]
+    prefix: str,
+    optimiser: torch.optim.Optimizer,
+    parameters: dict[str, Tensor],
+    tensors: dict[str, Tensor],
 ) -> None:
     for name, value in tensors.items():
-        if name.startswith(prefix + "."):
-            i, key = name.removeprefix(prefix + ".").split(".")
-            p = optimiser.param_groups[0]["params"][int(i)]
-            target = value.float() if value.ndim else value.float().cpu()
-            optimiser.state[p][key] = target.to(p.device) if value.ndim else target
+        if name.startswith(prefix + ":"):
+            _, parameter, key = name.split(":")
+            p = parameters[parameter]
+            # AdamW keeps its step counts on the CPU.
+            device = p.device if value.ndim else torch.device("cpu")
+            optimiser.state[p][key] = value.float().to(device)

@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ SURVEY_LAMBDAS = (4.0, 2.5, 1.5, 1.0, 0.7, 0.45, 0.3, 0.15)
 CHECK_LAMBDAS = (2.4, 0.9, 0.4)
 WORSE_AT_MOST = 0.005
 MAP_SETS = 8
+PRIOR_PHOTOS = 60
 LATENT_TABLE_SUM = 1 << 16
 
 
@@ -139,21 +140,54 @@ def normative_part(networks: Model, seen: Survey) -> Normative:
     return normative
 
 
+def index_log_probabilities(
+    networks: Model, symbols: Symbols, level: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """In pieces: log-probabilities (n, K) of the float model and the indices (n,)."""
+    mask = level_masks(torch.from_numpy(symbols.levels)[None])[level]
+    if not mask.any():
+        return
+    prior = hyperprior(networks, level)
+    z = torch.from_numpy(symbols.latents[level])[None].float()
+    mu, sigma = (t[0].permute(1, 2, 0)[mask[0, 0]] for t in prior.synthesis(z, mask))
+    index = torch.from_numpy(symbols.indices[level]).long()
+    entries = networks.codebook.entries()
+    for m, s, i in zip(*(torch.split(t, 4096) for t in (mu, sigma, index)), strict=True):
+        yield torch.log_softmax(prior.index_logits(m, s, entries), 1), i
+
+
 @torch.inference_mode()
 def float_index_bits(networks: Model, symbols: Symbols) -> float:
     """Bits of the indices under the float model of the tables."""
     bits = 0.0
-    entries = networks.codebook.entries()
-    for level, mask in enumerate(level_masks(torch.from_numpy(symbols.levels)[None])):
-        prior = hyperprior(networks, level)
-        z = torch.from_numpy(symbols.latents[level])[None].float()
-        gaussian = prior.synthesis(z, mask)
-        mu, sigma = (t[0].permute(1, 2, 0)[mask[0, 0]] for t in gaussian)
-        index = torch.from_numpy(symbols.indices[level]).long()
-        for m, s, i in zip(mu.split(4096), sigma.split(4096), index.split(4096), strict=True):
-            log_p = torch.log_softmax(prior.index_logits(m, s, entries), 1)
-            bits -= log_p.gather(1, i[:, None]).sum().item() / math.log(2)
+    for level in range(3):
+        for log_p, index in index_log_probabilities(networks, symbols, level):
+            bits -= log_p.gather(1, index[:, None]).sum().item() / math.log(2)
     return bits
+
+
+@torch.inference_mode()
+def fit_log_priors(networks: Model, photos: list[Photo], rounds: int = 4) -> None:
+    """Move each log-prior to where the expected share of every index equals its share on
+    real maps: the maximum of the likelihood, which training on maps of every kind misses.
+    """
+    seen = [
+        scene.symbols(scene.allocate(lambda_))
+        for scene in scenes(networks, photos)
+        for lambda_ in CHECK_LAMBDAS
+    ]
+    for level in range(3):
+        log_prior = hyperprior(networks, level).log_prior
+        for _ in range(rounds):
+            expected = torch.zeros_like(log_prior)
+            counts = torch.zeros_like(log_prior)
+            for symbols in seen:
+                for log_p, index in index_log_probabilities(networks, symbols, level):
+                    expected += log_p.exp().sum(0)
+                    counts += torch.bincount(index, minlength=len(counts))
+            # Eight imagined codes, spread as expected, steady the rare indices.
+            prior_weight = 8 * expected / expected.sum()
+            log_prior += ((counts + prior_weight) / (expected + prior_weight)).log()
 
 
 def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> dict[str, float]:
@@ -206,6 +240,7 @@ def export(
     folder: Path, output: Path, photos: list[Photo], held_out: list[Photo], card: dict[str, Any]
 ) -> dict[str, float]:
     networks, facts = networks_of(folder)
+    fit_log_priors(networks, photos[:PRIOR_PHOTOS])
     seen = survey(networks, photos, SURVEY_LAMBDAS)
     normative = normative_part(networks, seen)
     check = check_tables(networks, normative, held_out)

@@ -47,12 +47,32 @@ class Muon(torch.optim.Optimizer):
                     p.sub_(update.reshape(p.shape), alpha=scale)
 
 
-def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """(for Muon, for AdamW): the trunk's convolutions, and the heads, hyper-networks,
-    codebook, output layer and biases."""
-    muon, adamw = [], []
+FASTER = {"log_prior": 10.0, "latent_mean": 10.0, "latent_log_scale": 10.0, "codebook": 3.0}
+"""AdamW moves each number by about its learning rate a step; a log-prior has several
+nats to go, and codebook entries are about 3 long."""
+
+
+def make_optimisers(
+    model: nn.Module, muon_lr: float, adamw_lr: float
+) -> dict[str, torch.optim.Optimizer]:
+    """Muon for the trunk's convolutions, AdamW for the heads, hyper-networks, codebook,
+    output layer and biases. Each group carries its `base_lr`."""
+    muon: list[nn.Parameter] = []
+    adamw: dict[float, list[nn.Parameter]] = defaultdict(list)
     for name, p in model.named_parameters():
         trunk = name.startswith(("analysis.", "synthesis."))
         head = ".heads." in name or ".to_rgb." in name
-        (muon if trunk and p.ndim == 4 and not head else adamw).append(p)
-    return muon, adamw
+        if trunk and p.ndim == 4 and not head:
+            muon.append(p)
+        else:
+            factor = next((f for part, f in FASTER.items() if part in name), 1.0)
+            adamw[factor].append(p)
+    groups = [{"params": params, "lr": adamw_lr * f} for f, params in adamw.items()]
+    optimisers: dict[str, torch.optim.Optimizer] = {
+        "muon": Muon(muon, muon_lr),
+        "adamw": torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0),
+    }
+    for optimiser in optimisers.values():
+        for group in optimiser.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimisers

@@ -10,6 +10,8 @@ or in minutes, and it is kept in the checkpoint: stop and resume at will.
 
 import argparse
 import json
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +25,12 @@ from hvqcodec.models.model import Model
 from training import checkpoint
 from training.data import batches, load_photos
 from training.objective import Distortion, Objective, Weights, bits_per_pixel, trainable
-from training.optimisers import Muon, split_parameters
+from training.optimisers import make_optimisers
 from training.perceptual import load_perceptual
 from training.validate import validate
+
+ALLOCATE_SHARE = 0.75
+"""Of the maps are made as the encoder makes them; the rest are of every other kind."""
 
 
 def arguments() -> argparse.Namespace:
@@ -91,11 +96,7 @@ class Trainer:
             tensors, facts = checkpoint.load(folder)
         config = ModelConfig.from_dict(facts["config"])
         self.model = Model(config).to(self.device, memory_format=torch.channels_last)
-        muon, adamw = split_parameters(self.model)
-        self.optimisers: list[torch.optim.Optimizer] = [
-            Muon(muon, options.muon_lr),
-            torch.optim.AdamW(adamw, options.adamw_lr, betas=(0.9, 0.99), weight_decay=0.0),
-        ]
+        self.optimisers = make_optimisers(self.model, options.muon_lr, options.adamw_lr)
         weights = Weights(**options.weights)
         distortion = self.distortion(weights, torch.bfloat16)
         self.metrics = self.distortion(weights, torch.float32)
@@ -124,8 +125,9 @@ class Trainer:
         source = "raw." if any(k.startswith("raw.") for k in tensors) else "ema."
         state = {k.removeprefix(source): v for k, v in tensors.items() if k.startswith(source)}
         self.model.load_state_dict(state)
-        for name, optimiser in zip(("muon", "adamw"), self.optimisers, strict=True):
-            checkpoint.restore_optimiser(name, optimiser, tensors)
+        parameters = dict(self.model.named_parameters())
+        for name, optimiser in self.optimisers.items():
+            checkpoint.restore_optimiser(name, optimiser, parameters, tensors)
         self.objective.code_bits = torch.tensor(facts["code_bits"], device=self.device)
         self.objective.usage = tensors["usage"].to(self.device)
 
@@ -135,8 +137,9 @@ class Trainer:
         tensors = {f"ema.{k}": v for k, v in self.average.items()}
         if not compact:
             tensors |= {f"raw.{k}": v for k, v in self.model.state_dict().items()}
-        for name, optimiser in zip(("muon", "adamw"), self.optimisers, strict=True):
-            tensors |= checkpoint.optimiser_tensors(name, optimiser, compact)
+        names = {p: name for name, p in self.model.named_parameters()}
+        for name, optimiser in self.optimisers.items():
+            tensors |= checkpoint.optimiser_tensors(name, optimiser, names, compact)
         tensors["usage"] = self.objective.usage
         facts = {
             "config": self.model.config.to_dict(),
@@ -158,19 +161,18 @@ class Trainer:
     def step(self, image: Tensor) -> dict[str, float]:
         share = self.progress.share(self.options)
         rate = ramp(self.progress.steps, 0, 100) * (1 - ramp(share, self.options.anneal_from, 1.0))
-        for optimiser, lr in zip(
-            self.optimisers, (self.options.muon_lr, self.options.adamw_lr), strict=True
-        ):
-            optimiser.param_groups[0]["lr"] = lr * max(rate, 1e-3)
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = group["base_lr"] * max(rate, 1e-3)
             optimiser.zero_grad(set_to_none=True)
         joint = ramp(share, self.options.joint_from, self.options.joint_from + 0.15)
-        allocate_share = 0.5 * ramp(self.progress.steps, 300, 600)
+        allocate_share = ALLOCATE_SHARE * ramp(self.progress.steps, 300, 600)
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
             loss, report = self.objective(image, joint, allocate_share)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
-        for optimiser in self.optimisers:
+        for optimiser in self.optimisers.values():
             optimiser.step()
         decay = min(self.options.ema, 1 - 1 / (self.progress.steps + 1))
         with torch.no_grad():
@@ -178,7 +180,7 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.values()), list(state.values()), 1 - decay)
         self.progress.steps += 1
         if self.progress.steps % 300 == 0 and share < 0.7:
-            self.objective.reseed_dead(self.optimisers[1])
+            self.objective.reseed_dead(self.optimisers["adamw"])
         return report | {"loss": loss.item()}
 
     def averaged_model(self) -> Model:
@@ -198,7 +200,13 @@ class Trainer:
         saved = validated = begin
         sums: dict[str, float] = {}
         count = 0
-        while self.progress.share(options) < 1 and last - begin < 60 * options.minutes:
+        stop = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
+        while (
+            self.progress.share(options) < 1
+            and last - begin < 60 * options.minutes
+            and not stop.is_set()
+        ):
             for key, value in self.step(next(source)).items():
                 sums[key] = sums.get(key, 0.0) + value
             count += 1
@@ -222,7 +230,7 @@ class Trainer:
                 self.validate(held_out)
                 validated = last = time.monotonic()
         self.save()
-        if held_out:
+        if held_out and not stop.is_set():
             self.validate(held_out)
 
     def validate(self, photos: list[Any]) -> None:

@@ -9,8 +9,8 @@ from hvqcodec.errors import RateError
 LAMBDA_MIN, LAMBDA_MAX = 1e-4, 1e4
 """All fine and all coarse, whatever the photo."""
 
-TRIES = 6
-TOLERANCE = 0.02
+TRIES = 8
+TOLERANCE = 0.01
 ALLOWED = 0.10
 
 

@@ -19,8 +19,12 @@ from hvqcodec.entropy.fixed_point import IntegerConv, IntegerHyperSynthesis
 from hvqcodec.entropy.map_coding import Levels, decode_map, encode_map
 from hvqcodec.entropy.range_coding import Decoder, Encoder, Floats, Ints
 from hvqcodec.entropy.tables import ROWS, IndexTables
+from hvqcodec.errors import BitstreamError
 from hvqcodec.granularity import level_masks
 from hvqcodec.timing import step
+
+BLOCKS_PER_BYTE = 8 * 1024
+"""Of 16x16, at most: see `tables.STATIC_MAX`."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,8 @@ def encode_symbols(normative: Normative, symbols: Symbols) -> bytes:
 def decode_symbols(normative: Normative, payload: bytes, rows: int, columns: int) -> Symbols:
     """Raises BitstreamError where the payload cannot be of such an image. A damaged one
     may decode to other symbols: compare `Symbols.crc`."""
+    if rows * columns > BLOCKS_PER_BYTE * (len(payload) + 4):
+        raise BitstreamError("the file declares more pixels than its payload can hold")
     decoder = Decoder(payload)
     with step("map"):
         levels = decode_map(decoder, rows, columns, normative.map_tables)

@@ -20,6 +20,10 @@ STATIC_BITS = 16
 """A static table sums to 2^16."""
 STATIC_SHARE = 8
 """2^-8 of the probability comes from the static table."""
+STATIC_MAX = 52428
+"""No static frequency is above 0.8 of the sum. With the static share mixed in, an index
+then costs at least 1 / 1024 bit, whatever the Gaussian says, so that the length of a
+payload bounds the number of blocks."""
 ROWS = 512
 """Codes at a time: bounds the memory, and fits the processor's cache."""
 
@@ -78,5 +82,7 @@ class IndexTables:
             raise ValueError("a table holds a value out of range")
         if (self.static.long().sum(1) != 1 << STATIC_BITS).any():
             raise ValueError("a static table does not sum to 2^16")
+        if int(self.static.max()) > STATIC_MAX:
+            raise ValueError("a static table all but names its index")
         if len(self.exponential) != EXP_LAST + 1 or int(self.exponential[0]) != 1 << 30:
             raise ValueError("the table of the exponential is damaged")

@@ -6,6 +6,9 @@ from torch.nn import functional as F
 
 from hvqcodec.models.config import ModelConfig
 
+ROWS = 512
+"""Vectors at a time: their scores then fit into the cache, and memory stays bounded."""
+
 
 class Codebook(nn.Module):
     """K unit vectors. Without the bound that the sphere sets, the straight-through
@@ -23,8 +26,7 @@ class Codebook(nn.Module):
     def nearest(self, vectors: Tensor) -> Tensor:
         """(N, D) unit vectors -> (N,) int64, the index of the nearest entry."""
         entries = self.entries().t()
-        # In pieces: the scores of a large photo would take K times its memory.
-        return torch.cat([(v @ entries).argmax(1) for v in torch.split(vectors, 8192)])
+        return torch.cat([(v @ entries).argmax(1) for v in torch.split(vectors, ROWS)])
 
     def lookup(self, indices: Tensor) -> Tensor:
         """(...,) -> (..., D)."""

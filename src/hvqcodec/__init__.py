@@ -50,12 +50,15 @@ def _default_codec() -> "Codec":
 def compress(
     img: "ImageSource",
     *,
+    quality: float | None = None,
     bpp: float | None = None,
-    lambda_: float | None = None,
+    max_bytes: int | None = None,
     ratios: tuple[float, float, float] | None = None,
 ) -> bytes:
     """`Codec.compress` with the model inside the package, loaded once."""
-    return _default_codec().compress(img, bpp=bpp, lambda_=lambda_, ratios=ratios)
+    return _default_codec().compress(
+        img, quality=quality, bpp=bpp, max_bytes=max_bytes, ratios=ratios
+    )
 
 
 def decompress(data: bytes) -> "Image":

@@ -90,8 +90,9 @@ def main() -> None:
 @main.command()
 @click.argument("photo", type=INPUT)
 @click.option("-o", "--output", type=OUTPUT, help="Default: beside the photo, suffix .hvq.")
-@click.option("--rate", type=float, metavar="BPP", help="Bits per pixel to aim at, within 10 %.")
-@click.option("--lambda", "lambda_", type=float, help="Price of a bit: lower means larger.")
+@click.option("--quality", type=float, help="0 to 100; 50 if nothing is said.")
+@click.option("--rate", type=float, metavar="BPP", help="Bits per pixel, met within 1 %.")
+@click.option("--max-bytes", type=int, help="Size of the file, never exceeded.")
 @click.option(
     "--ratios", callback=parse_ratios, metavar="F,M,C", help="Shares of fine, medium, coarse."
 )
@@ -102,8 +103,9 @@ def main() -> None:
 def encode(
     photo: Path,
     output: Path | None,
+    quality: float | None,
     rate: float | None,
-    lambda_: float | None,
+    max_bytes: int | None,
     ratios: tuple[float, float, float] | None,
     model: str,
     device: str,
@@ -113,7 +115,7 @@ def encode(
     output = output or photo.with_suffix(".hvq")
     refuse_overwrite(photo, output, overwrite)
     codec = load_codec(model, device)
-    data = codec.compress(photo, bpp=rate, lambda_=lambda_, ratios=ratios)
+    data = codec.compress(photo, quality=quality, bpp=rate, max_bytes=max_bytes, ratios=ratios)
     write_atomically(output, data)
     stream = Bitstream.from_bytes(data)
     pixels = stream.width * stream.height

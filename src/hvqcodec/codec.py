@@ -26,9 +26,6 @@ from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
 from hvqcodec.timing import step
 
-DEFAULT_LAMBDA = 0.8
-"""About 0.2 bpp on a typical photo."""
-
 MAX_PIXELS = 256_000_000
 """Larger images are refused."""
 
@@ -56,41 +53,52 @@ class Codec:
         self,
         image: ImageSource,
         *,
+        quality: float | None = None,
         bpp: float | None = None,
-        lambda_: float | None = None,
+        max_bytes: int | None = None,
         ratios: tuple[float, float, float] | None = None,
     ) -> bytes:
-        """The bytes of an `.hvq` file.
+        """The bytes of an `.hvq` file. Give at most one of the four choices.
 
         image: PIL image, (H, W[, 3 or 4]) uint8 array, or path. EXIF orientation is
             applied, colours become sRGB, alpha is kept without loss.
-        bpp: bits per pixel, transparency not counted; met within 10 %, or the most that
-            the model can spend on this image. Or
-        lambda_: price of a bit in distortion: lower means larger and better. Or
+        quality: 0 ... 100, the same trade of size for looks on every image; 50 if nothing
+            is said.
+        bpp: bits per pixel, transparency not counted; met within 1 % or 16 bytes, or the
+            most that the model can spend on this image.
+        max_bytes: size of the whole file, never exceeded and filled as far as that goes.
         ratios: shares of (fine, medium, coarse) blocks, ranked by their entropy as in
             Control-GIC.
         Raises ImageError, and RateError for a rate that cannot be met.
         """
-        if sum(choice is not None for choice in (bpp, lambda_, ratios)) > 1:
-            raise RateError("give one of bpp, lambda_ and ratios, not several")
+        if sum(choice is not None for choice in (quality, bpp, max_bytes, ratios)) > 1:
+            raise RateError("give one of quality, bpp, max_bytes and ratios, not several")
+        check_target("bpp", bpp)
+        check_target("max_bytes", max_bytes)
+        lambda_ = rate.lambda_of_quality(rate.DEFAULT_QUALITY if quality is None else quality)
         with step("read"):
             picture = read_picture(image)
         height, width = picture.rgb.shape[:2]
         scene = analyse(self.model.networks, to_blocks(picture.rgb).to(self._device))
 
-        if bpp is not None:
-            if not 0 < bpp < float("inf"):
-                raise RateError(f"a rate must be a positive number, not {bpp}")
-            return rate.meet_target(
-                lambda value: self._code(picture, scene, scene.allocate(value)),
-                lambda value: scene.estimated_bits(scene.allocate(value)),
-                bpp * height * width / 8,
-            )
         if ratios is not None:
-            return self._code(picture, scene, entropy_map(picture, ratios)).data
-        return self._code(picture, scene, scene.allocate(lambda_ or DEFAULT_LAMBDA)).data
+            return self._code(picture, scene, entropy_map(picture, ratios))
+        if bpp is None and max_bytes is None:
+            return self._code(picture, scene, scene.allocate(lambda_))
+        aside = 0 if bpp is None or picture.alpha is None else len(pack_alpha(picture.alpha))
 
-    def _code(self, picture: Picture, scene: Scene, levels: Levels) -> rate.Coded:
+        def code(lambda_: float) -> rate.Coded:
+            data = self._code(picture, scene, scene.allocate(lambda_))
+            return rate.Coded(data, len(data) - aside)
+
+        return rate.meet_target(
+            code,
+            lambda value: scene.estimated_bits(scene.allocate(value)),
+            round(bpp * height * width / 8) if bpp is not None else int(max_bytes or 0),
+            never_exceed=max_bytes is not None,
+        )
+
+    def _code(self, picture: Picture, scene: Scene, levels: Levels) -> bytes:
         symbols = scene.symbols(levels)
         sections: dict[int, bytes] = {
             Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
@@ -99,8 +107,7 @@ class Codec:
         if picture.alpha is not None:
             sections[Section.ALPHA] = pack_alpha(picture.alpha)
         height, width = picture.rgb.shape[:2]
-        data = Bitstream(self.model.fingerprint, width, height, picture.mode, sections).to_bytes()
-        return rate.Coded(data, len(data) - len(sections.get(Section.ALPHA, b"")))
+        return Bitstream(self.model.fingerprint, width, height, picture.mode, sections).to_bytes()
 
     def decompress(self, data: bytes) -> Image.Image:
         """The image of an `.hvq` file: mode L, LA, RGB or RGBA.
@@ -163,6 +170,11 @@ class Codec:
     @property
     def _device(self) -> torch.device:
         return self.model.networks.codebook.weight.device
+
+
+def check_target(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < float("inf"):
+        raise RateError(f"{name} must be a positive number, not {value}")
 
 
 def entropy_map(picture: Picture, ratios: tuple[float, float, float]) -> Levels:

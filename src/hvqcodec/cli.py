@@ -168,6 +168,45 @@ def info(file: Path, verbose: bool, model: str | None) -> None:
             click.echo(f"{part:<16} {amount:.0f}")
 
 
+@main.group()
+def models() -> None:
+    """The models that are at hand."""
+
+
+@models.command("list")
+def models_list() -> None:
+    """Names of the models inside the package."""
+    for name in cards.list_models():
+        click.echo(name)
+
+
+@models.command("info")
+@click.argument("model", default=cards.DEFAULT)
+@one_line_errors
+def models_info(model: str) -> None:
+    """The card of MODEL, as JSON."""
+    click.echo(cards.model_path(model).with_suffix(".json").read_text(), nl=False)
+
+
+@models.command("path")
+@click.argument("model", default=cards.DEFAULT)
+@one_line_errors
+def models_path(model: str) -> None:
+    """Where the weights of MODEL lie."""
+    click.echo(cards.model_path(model))
+
+
+@models.command("download")
+@click.argument("model", metavar="hub:ORGANISATION/NAME[@REVISION]")
+@one_line_errors
+def models_download(model: str) -> None:
+    """Fetch a MODEL from the Hub into the cache, and check it."""
+    from hvqcodec.models.zoo import load_model
+
+    load_model(model)
+    click.echo(cards.model_path(model))
+
+
 def load_codec(model: str, device: str) -> "Codec":
     from hvqcodec.codec import Codec
 

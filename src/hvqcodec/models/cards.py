@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hvqcodec.bitstream import FINGERPRINT_BYTES
 from hvqcodec.errors import ModelError, UnknownFingerprintError
+from hvqcodec.models import hub
 
 DEFAULT = "base"
 
@@ -18,15 +19,20 @@ def list_models() -> list[str]:
 
 
 def model_path(name_or_path: str | PathLike[str]) -> Path:
-    """The weights file of an embedded model, or the path itself."""
+    """The weights file of an embedded model, of one on the Hub, or the path itself.
+
+    Raises ModelError.
+    """
+    if isinstance(name_or_path, str) and name_or_path.startswith(hub.PREFIX):
+        return hub.download(name_or_path)
     if isinstance(name_or_path, str) and name_or_path in list_models():
         return Path(str(resources.files("hvqcodec") / "weights" / f"{name_or_path}.safetensors"))
     path = Path(name_or_path)
     if path.suffix == ".safetensors" and path.exists():
         return path
     raise ModelError(
-        f"no model {str(name_or_path)!r}: give the path of a .safetensors file or one of "
-        f"{', '.join(list_models()) or 'none (no model is embedded)'}"
+        f"no model {str(name_or_path)!r}: give the path of a .safetensors file, "
+        f"hub:organisation/name, or one of these: {', '.join(list_models())}"
     )
 
 

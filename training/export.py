@@ -27,7 +27,7 @@ from hvqcodec.entropy.constants import SIGMA_STEPS
 from hvqcodec.entropy.fixed_point import ACTIVATION_MAX, MU_BITS, IntegerConv, IntegerHyperSynthesis
 from hvqcodec.entropy.map_coding import MAP_TABLE_SUM
 from hvqcodec.entropy.symbol_coding import Normative, Symbols, coded_after_map
-from hvqcodec.entropy.tables import EXP_LAST, STATIC_BITS, IndexTables
+from hvqcodec.entropy.tables import EXP_LAST, STATIC_BITS, STATIC_MAX, IndexTables
 from hvqcodec.granularity import level_masks
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.hyperprior import STEP_UNIT, HyperSynthesis, sigma_from_step
@@ -56,6 +56,19 @@ def to_frequencies(counts: NDArray[np.int64], total: int) -> NDArray[np.int32]:
         frequencies, largest, np.take_along_axis(frequencies, largest, -1) + missing, -1
     )
     return frequencies.astype(np.int32)
+
+
+def static_tables(counts: NDArray[np.int64]) -> NDArray[np.int32]:
+    """(3, K) counts to frequencies, none above `STATIC_MAX`: as much of a level as must be
+    is taken from its commonest index and spread evenly."""
+    tables = to_frequencies(counts, 1 << STATIC_BITS)
+    codes = tables.shape[1]
+    for level in range(len(tables)):
+        while (excess := int(tables[level].max()) - STATIC_MAX) > 0:
+            tables[level, tables[level].argmax()] -= excess
+            tables[level] += excess // codes
+            tables[level, : excess % codes] += 1
+    return tables
 
 
 def map_table_sets(counts: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -131,7 +144,7 @@ def normative_part(networks: Model, seen: Survey) -> Normative:
             inverse_variance,
             (log_prior * 2.0**33).round().long(),
             torch.tensor(exponential, dtype=torch.int32),
-            torch.from_numpy(to_frequencies(seen.indices, 1 << STATIC_BITS)),
+            torch.from_numpy(static_tables(seen.indices)),
         ),
         to_frequencies(seen.latents, LATENT_TABLE_SUM),
         map_table_sets(seen.map_flags),
@@ -186,8 +199,9 @@ def fit_log_priors(networks: Model, photos: list[Photo], rounds: int = 4) -> Non
                     expected += log_p.exp().sum(0)
                     counts += torch.bincount(index, minlength=len(counts))
             # Eight imagined codes, spread as expected, steady the rare indices.
-            prior_weight = 8 * expected / expected.sum()
-            log_prior += ((counts + prior_weight) / (expected + prior_weight)).log()
+            prior_weight = 8 * expected / expected.sum().clamp_min(1)
+            if expected.any():
+                log_prior += ((counts + prior_weight) / (expected + prior_weight)).log()
 
 
 def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> dict[str, float]:
@@ -245,7 +259,7 @@ def export(
     normative = normative_part(networks, seen)
     check = check_tables(networks, normative, held_out)
     print(json.dumps({k: round(v, 5) for k, v in check.items()}))
-    if check["integer_over_float"] > WORSE_AT_MOST:
+    if not check["integer_over_float"] <= WORSE_AT_MOST:  # nor NaN
         raise SystemExit("refused: the integer tables cost more than 0.5 % over the float ones")
     training = {
         "steps": facts["steps"],

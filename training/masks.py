@@ -31,7 +31,7 @@ def field(height: int, width: int, smooth: int) -> Tensor:
     """Booleans, of which a random share is true, in clusters of about `smooth` cells."""
     noise = torch.randn(1, 1, height, width)
     if smooth:
-        noise = F.avg_pool2d(F.pad(noise, (smooth,) * 4, "reflect"), 2 * smooth + 1, 1)
+        noise = F.avg_pool2d(F.pad(noise, (smooth,) * 4, "replicate"), 2 * smooth + 1, 1)
     flat = noise.flatten()
     return (noise >= torch.quantile(flat, torch.rand(()))).view(height, width)
 

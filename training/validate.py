@@ -76,5 +76,5 @@ def centre(photo: Photo, size: int) -> Tensor:
     """The centre, at most size x size, sides multiples of 16; RGB in [0, 1], (1, 3, H, W)."""
     h, w = (min(s, size) // 16 * 16 for s in photo.shape[:2])
     top, left = (photo.shape[0] - h) // 2, (photo.shape[1] - w) // 2
-    crop = np.ascontiguousarray(photo[top : top + h, left : left + w])
+    crop = photo[top : top + h, left : left + w].copy()
     return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255

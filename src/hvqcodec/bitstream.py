@@ -6,7 +6,7 @@
     the bodies of the sections, in the order of the header
 
 The header lists all lengths, so that every truncation and every excess shows before
-anything is decoded. There is one way to write each file: no padding, shortest varints.
+anything is decoded. There is one way to write what is parsed: no padding, shortest varints.
 """
 
 import zlib

@@ -219,7 +219,7 @@ def image_bytes(image: Any, suffix: str) -> bytes:
     from PIL import Image
 
     image_format = Image.registered_extensions().get(suffix.lower())
-    if image_format is None:
+    if image_format not in Image.SAVE:
         raise click.UsageError(f"unknown image suffix {suffix!r}: try .png")
     buffer = io.BytesIO()
     if image_format == "JPEG":

@@ -11,7 +11,7 @@ from hvqcodec.encoding import Scene, analyse
 from hvqcodec.entropy.budget import bit_budget
 from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
-from hvqcodec.errors import BitstreamError, RateError, UnknownFingerprintError
+from hvqcodec.errors import BitstreamError, ImageError, RateError, UnknownFingerprintError
 from hvqcodec.granularity import allocate_by_entropy, level_masks
 from hvqcodec.image import (
     ImageSource,
@@ -79,7 +79,13 @@ class Codec:
         with step("read"):
             picture = read_picture(image)
         height, width = picture.rgb.shape[:2]
-        scene = analyse(self.model.networks, to_blocks(picture.rgb).to(self._device))
+        if height * width > MAX_PIXELS:
+            raise ImageError(f"the image has {height * width} pixels, more than {MAX_PIXELS}")
+        scene = analyse(
+            self.model.networks,
+            to_blocks(picture.rgb).to(self._device),
+            self.model.normative.index_tables.static,
+        )
 
         if ratios is not None:
             return self._code(picture, scene, entropy_map(picture, ratios))
@@ -179,7 +185,7 @@ def check_target(name: str, value: float | None) -> None:
 
 def entropy_map(picture: Picture, ratios: tuple[float, float, float]) -> Levels:
     """The map of the `entropy` rule."""
-    if min(ratios) < 0 or abs(sum(ratios) - 1) > 1e-6:
+    if not (min(ratios) >= 0 and abs(sum(ratios) - 1) <= 1e-6):
         raise RateError(f"the ratios fine, medium, coarse must be shares of 1, not {ratios}")
     grey = to_blocks(picture.rgb).mean(1)[0].add(1).mul(127.5).round().to(torch.uint8)
     levels: Levels = allocate_by_entropy(grey, ratios).numpy()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.symbol_coding import Symbols
+from hvqcodec.entropy.tables import STATIC_BITS, STATIC_SHARE
 from hvqcodec.granularity import BLOCK, COARSE, FINE, allocate, level_masks
 from hvqcodec.models.hyperprior import Hyperprior
 from hvqcodec.models.model import Model
@@ -68,8 +69,9 @@ def hyperprior(networks: Model, level: int) -> Hyperprior:
 
 
 @torch.inference_mode()
-def analyse(networks: Model, image: Tensor) -> Scene:
-    """image: (1, 3, H, W) in [-1, 1] on the device of the networks."""
+def analyse(networks: Model, image: Tensor, static: Tensor | None = None) -> Scene:
+    """image: (1, 3, H, W) in [-1, 1] on the device of the networks. static: the static
+    frequencies (3, K) that the tables mix in, if there are any yet."""
     with step("analysis"):
         analysed = networks.analysis(image)
         log_distortion = networks.distortion_head(analysed.features)
@@ -80,7 +82,10 @@ def analyse(networks: Model, image: Tensor) -> Scene:
             vectors = y[0].flatten(1).t()  # (N, D)
             index = networks.codebook.nearest(vectors)
         with step("estimate of bits"):
-            code_bits = estimate_bits(networks, level, y, index).view(y.shape[2:])
+            code_bits = estimate_bits(networks, level, y, index)
+            if static is not None:
+                code_bits = mix_static(code_bits, static[level].to(index.device)[index])
+            code_bits = code_bits.view(y.shape[2:])
         indices.append(index.view(y.shape[2:]).cpu())
         bits.append(per_cell(code_bits.cpu(), level))
     return Scene(
@@ -106,6 +111,13 @@ def estimate_bits(networks: Model, level: int, y: Tensor, index: Tensor) -> Tens
         chosen = logits.gather(1, i[:, None])[:, 0]
         bits.append((logits.logsumexp(1) - chosen) / math.log(2))
     return torch.cat(bits)
+
+
+def mix_static(bits: Tensor, static: Tensor) -> Tensor:
+    """Bits (N,) once the static share is mixed in; static: frequencies of the indices, (N,)."""
+    share = 2.0**-STATIC_SHARE
+    mixed: Tensor = -((2.0**-bits + share * static / 2**STATIC_BITS) / (1 + share)).log2()
+    return mixed
 
 
 def per_cell(code_bits: Tensor, level: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hvqcodec.bitstream import Mode
-from hvqcodec.errors import BitstreamError, ImageError
+from hvqcodec.errors import BitstreamError, HvqError, ImageError
 
 Pixels = NDArray[np.uint8]
 
@@ -56,7 +56,10 @@ def read_picture(source: ImageSource) -> Picture:
         raise ImageError(f"{source}: no such file") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{source}: {error}") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except HvqError:
+        raise
+    # On damaged files Pillow's readers raise errors of every kind.
+    except Exception as error:
         raise ImageError(f"{source}: cannot be read as an image ({error})") from None
 
 
@@ -71,15 +74,20 @@ def _from_array(array: Pixels) -> Image.Image:
 
 
 def _from_pil(image: Image.Image) -> Picture:
-    if getattr(image, "n_frames", 1) > 1:
+    # An MPO is a JPEG with a second picture behind the first, not an animation.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageError("an animation cannot be encoded: pass one of its frames")
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.float32) / 257
+    if image.mode == "F":
+        raise ImageError("an image of floating-point numbers has no range: convert it to 8 bits")
+    if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32
+        grey = np.asarray(image).clip(0, 65535).astype(np.float32) / 257
         image = Image.fromarray(np.round(grey).astype(np.uint8))
+    if image.mode in ("La", "RGBa"):
+        image = image.convert(image.mode.upper())
     alpha = None
     if image.has_transparency_data:
         image = image.convert("LA" if image.mode in ("L", "LA") else "RGBA")

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from hvqcodec.errors import RateError
 
-LAMBDA_MIN, LAMBDA_MAX = 1e-4, 1e4
-"""All fine and all coarse, whatever the photo."""
+LAMBDA_MIN, LAMBDA_MAX = 1e-4, 1e6
+"""All fine and all coarse on photos."""
 
 DEFAULT_QUALITY = 50.0
 LAMBDA_AT_0, LAMBDA_AT_100 = 8.0, 0.08

@@ -46,7 +46,8 @@ class IntegerConv:
     def largest_sum(self, input_max: int) -> int:
         """Bound of the absolute accumulator, and of its partial sums."""
         magnitude = self.weight.long().abs().flatten(1).sum(1) * input_max
-        return int((magnitude + self.bias.abs()).max())
+        # Not abs(): that of the smallest int64 is negative.
+        return int(magnitude.max()) + max(int(self.bias.max()), -int(self.bias.min()))
 
 
 @dataclass(frozen=True)

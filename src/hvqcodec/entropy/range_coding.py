@@ -32,7 +32,7 @@ class Encoder:
     def encode(self, symbols: Ints, frequencies: Floats) -> None:
         """symbols: (N,); frequencies: (N, K), integers in float64."""
         if len(symbols):
-            self._coder.encode(symbols, _FAMILY, frequencies)
+            self._coder.encode(symbols, _FAMILY, frequencies.astype(np.float64, copy=False))
 
     def payload(self) -> bytes:
         """Little-endian 32-bit words."""
@@ -58,7 +58,8 @@ class Decoder:
         if not len(frequencies):
             return np.zeros(0, np.int32)
         try:
-            symbols: Ints = self._coder.decode(_FAMILY, frequencies)
+            exact = frequencies.astype(np.float64, copy=False)
+            symbols: Ints = self._coder.decode(_FAMILY, exact)
         except (AssertionError, ValueError) as error:
             raise BitstreamError("the payload is damaged: no symbol fits") from error
         return symbols

@@ -87,6 +87,8 @@ class Normative:
         for hyper in self.hyper_syntheses:
             hyper.check_exact(LATENT_MAX)
         self.index_tables.check_exact()
+        if len(self.map_tables) < 2:
+            raise ValueError("a model needs two sets of map tables or more")
         if self.latent_tables.min() < 1 or self.map_tables.min() < 1:
             raise ValueError("a table of z or of the map holds a zero")
 

@@ -75,7 +75,9 @@ class IndexTables:
         w = int(self.inverse_variance.max())
         e = self.entries.long().abs().max().item()
         d = self.entries.shape[1]
-        largest = d * (2 * w * MU_LIMIT * e + w * e * e) + int(self.log_prior.abs().max())
+        largest = d * (2 * w * MU_LIMIT * e + w * e * e) + max(
+            int(self.log_prior.max()), -int(self.log_prior.min())
+        )
         if largest >= 2**52:
             raise ValueError("a logit could exceed 2^53")
         if int(self.inverse_variance.min()) < 1 or int(self.static.min()) < 0:

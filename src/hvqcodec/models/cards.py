@@ -15,6 +15,8 @@ DEFAULT = "base"
 def list_models() -> list[str]:
     """Names of the models inside the package."""
     folder = resources.files("hvqcodec") / "weights"
+    if not folder.is_dir():
+        return []
     return sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".json"))
 
 

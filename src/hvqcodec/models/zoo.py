@@ -47,6 +47,8 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
     path = model_path(name_or_path)
     try:
         card = json.loads(path.with_suffix(".json").read_text())
+        if not isinstance(card, dict):
+            raise ValueError("the card is not that of a model")
         content = path.read_bytes()
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: the model or its card cannot be read ({error})") from error
@@ -61,12 +63,24 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
         networks.load_state_dict(
             {k.removeprefix("network."): v for k, v in tensors.items() if k[:8] == "network."}
         )
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        SafetensorError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise ModelError(f"{path}: not a model of this version of hvqcodec ({error})") from error
     if normative.fingerprint() != card.get("fingerprint"):
         raise ModelError(f"{path}: the fingerprint differs from the card's; fetch the model again")
     with torch.no_grad():
         entries = normative.index_tables.entries.float() / ENTRY_SCALE
         networks.codebook.weight.copy_(entries)
-    networks = networks.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return LoadedModel(networks.requires_grad_(False), normative, card)
+    try:
+        networks = networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # Torch raises either, by what is wrong with the name or with the machine.
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"the device {device!r} cannot be used: {reason}") from error
+    return LoadedModel(networks.eval().requires_grad_(False), normative, card)

@@ -1,0 +1,69 @@
+"""What several test files need."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hvqcodec.bitstream import Bitstream, Section
+from hvqcodec.entropy.map_coding import Levels
+from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols
+from hvqcodec.models.zoo import LoadedModel
+
+Pixels = NDArray[np.uint8]
+
+TESTS = Path(__file__).parent
+TINY = TESTS / "models" / "tiny.safetensors"
+KODAK = TESTS.parents[1] / "shared" / "data" / "kodak"
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch within the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def psnr(a: Pixels, b: Pixels) -> float:
+    error = np.square(a.astype(np.float64) - b).mean()
+    return float(10 * np.log10(255**2 / error))
+
+
+def with_section(data: bytes, kind: int, body: bytes) -> bytes:
+    """The file with one body put in or replaced, its header sound."""
+    stream = Bitstream.from_bytes(data)
+    return replace(stream, sections=stream.sections | {kind: body}).to_bytes()
+
+
+def symbols_of(model: LoadedModel, data: bytes) -> Symbols:
+    """The symbols of a file, its checksum not looked at."""
+    stream = Bitstream.from_bytes(data)
+    rows, columns = -(-stream.height // 16), -(-stream.width // 16)
+    return decode_symbols(model.normative, stream.sections[Section.PAYLOAD], rows, columns)
+
+
+def assert_same_symbols(a: Symbols, b: Symbols) -> None:
+    for one, other in zip(
+        (a.levels, *a.latents, *a.indices), (b.levels, *b.latents, *b.indices), strict=True
+    ):
+        np.testing.assert_array_equal(one, other, strict=True)
+
+
+@st.composite
+def maps(draw: st.DrawFn, max_side: int = 6) -> Levels:
+    """Valid granularity maps of 1x1 to max_side x max_side blocks of 16x16."""
+    rows, columns = draw(st.integers(1, max_side)), draw(st.integers(1, max_side))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    split_share, fine_share = draw(st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0])), rng.random()
+    split = (rng.random((rows, columns)) < split_share).repeat(2, 0).repeat(2, 1)
+    fine = rng.random((2 * rows, 2 * columns)) < fine_share
+    return np.where(split, 1 + fine, 0).astype(np.uint8)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+
+from hvqcodec import Codec
+from hvqcodec.encoding import Scene, analyse, hyperprior, per_cell
+from hvqcodec.entropy.budget import bit_budget
+from hvqcodec.entropy.fixed_point import MU_BITS
+from hvqcodec.granularity import COARSE, FINE, MEDIUM
+from hvqcodec.image import to_blocks
+from tests.helpers import Pixels
+
+
+@pytest.fixture(scope="module")
+def scene(codec: Codec, coffee: Pixels) -> Scene:
+    """Of 192 x 256 pixels."""
+    static = codec.model.normative.index_tables.static
+    return analyse(codec.model.networks, to_blocks(coffee[100:292, 150:406]), static)
+
+
+def uniform(scene: Scene, level: int) -> np.ndarray:
+    return np.full(scene.cell_bits.shape[2:], level, np.uint8)
+
+
+@pytest.mark.parametrize("level", [COARSE, MEDIUM, FINE])
+def test_the_estimate_is_what_a_map_of_one_level_costs(
+    codec: Codec, scene: Scene, level: int
+) -> None:
+    """The float model beside the integer tables."""
+    levels = uniform(scene, level)
+    real = bit_budget(codec.model.normative, scene.symbols(levels))["index_bits"]
+    assert scene.estimated_bits(levels) == pytest.approx(real, rel=0.02)
+
+
+def test_finer_levels_are_predicted_to_look_better(scene: Scene) -> None:
+    coarse, medium, fine = scene.cell_distortion[0].mean((1, 2)).tolist()
+    assert coarse > medium > fine > 0
+
+
+@pytest.mark.parametrize("level", [COARSE, MEDIUM, FINE])
+def test_indices_are_those_of_the_nearest_entries(codec: Codec, scene: Scene, level: int) -> None:
+    symbols = scene.symbols(uniform(scene, level))
+    vectors = scene.embeddings[level][0].flatten(1).t()
+    torch.testing.assert_close(vectors.norm(dim=1), torch.ones(len(vectors)))
+    distances = torch.cdist(vectors, codec.model.networks.codebook.entries())
+    chosen = torch.from_numpy(symbols.indices[level]).long()
+    found = distances.gather(1, chosen[:, None])[:, 0]
+    torch.testing.assert_close(found, distances.amin(1), atol=1e-5, rtol=0)
+    assert [len(index) for index in symbols.indices].count(0) == 2
+
+
+def test_bits_of_codes_are_shared_out_to_cells() -> None:
+    bits = {
+        COARSE: torch.tensor([[8.0, 4.0]]),
+        MEDIUM: torch.arange(8.0).view(2, 4),
+        FINE: torch.arange(32.0).view(4, 8),
+    }
+    assert per_cell(bits[COARSE], COARSE).tolist() == [[2, 2, 1, 1]] * 2
+    assert torch.equal(per_cell(bits[MEDIUM], MEDIUM), bits[MEDIUM])
+    assert per_cell(bits[FINE], FINE)[1, 2].item() == 20 + 21 + 28 + 29
+    for level, code_bits in bits.items():
+        assert per_cell(code_bits, level).shape == (2, 4)
+        assert per_cell(code_bits, level).sum() == code_bits.sum()
+
+
+@pytest.mark.parametrize("level", [COARSE, MEDIUM, FINE])
+def test_the_integers_follow_the_float_hyper_synthesis(
+    codec: Codec, scene: Scene, level: int
+) -> None:
+    symbols = scene.symbols(uniform(scene, level))
+    rng = np.random.default_rng(level)
+    z = torch.from_numpy(rng.integers(-2, 3, symbols.latents[level].shape))
+    mask = torch.from_numpy(rng.random(symbols.masks()[level].shape) < 0.7)
+    mu, step = codec.model.normative.hyper_syntheses[level](z, mask)
+    synthesis = hyperprior(codec.model.networks, level).synthesis
+    with torch.inference_mode():
+        float_mu, float_step = synthesis(z[None].float(), mask[None, None])
+    assert (mu / 2**MU_BITS - float_mu[0]).abs().max() < 0.03
+    assert (step - float_step[0]).abs().max() < 1

@@ -1,0 +1,119 @@
+"""Streams of every model that was ever shipped decode to their symbols, for ever."""
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file as load_arrays
+from safetensors.torch import load_file
+
+from hvqcodec import BitstreamError, Codec
+from hvqcodec.bitstream import Bitstream, Mode, Section
+from hvqcodec.entropy.symbol_coding import Normative
+from tests import reference
+from tests.helpers import TESTS, TINY, threads
+from tests.make_golden import NORMATIVE, SYMBOLS, decode, digests, make
+
+FOLDERS = sorted(path.parent for path in (TESTS / "golden").glob(f"*/{SYMBOLS}"))
+STREAMS = [stream for folder in FOLDERS for stream in sorted(folder.glob("*.hvq"))]
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}-{path.stem}" if path.suffix == ".hvq" else path.name
+
+
+SMALL_STREAMS = [path for path in STREAMS if not path.stem.startswith("256x192")]
+"""Those for which the slow decoder of the page is fast enough."""
+
+
+@cache
+def normative_of(folder: Path) -> Normative:
+    return Normative.from_tensors(load_file(folder / NORMATIVE))
+
+
+def read(path: Path) -> Bitstream:
+    return Bitstream.from_bytes(path.read_bytes())
+
+
+def test_there_are_golden_streams() -> None:
+    assert "tiny" in [folder.name for folder in FOLDERS]
+    assert len(STREAMS) >= 10 * len(FOLDERS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_every_stream_is_listed(folder: Path) -> None:
+    listed = json.loads((folder / SYMBOLS).read_text())
+    assert sorted(listed) == sorted(path.stem for path in folder.glob("*.hvq"))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("path", STREAMS, ids=name_of)
+def test_a_stream_decodes_to_its_symbols(path: Path, count: int) -> None:
+    normative, stream = normative_of(path.parent), read(path)
+    expected = json.loads((path.parent / SYMBOLS).read_text())[path.stem]
+    with threads(count):
+        assert digests(normative, stream) == expected
+        crc = decode(normative, stream).crc()
+    assert stream.sections[Section.SYMBOL_CRC] == crc.to_bytes(4, "little")
+    assert stream.fingerprint.hex() == normative.fingerprint()[:16]
+    assert stream.to_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("path", SMALL_STREAMS, ids=name_of)
+def test_the_decoder_of_the_page_agrees(path: Path) -> None:
+    stream = read(path)
+    rows, columns = -(-stream.height // 16), -(-stream.width // 16)
+    tensors = load_arrays(path.parent / NORMATIVE)
+    payload = stream.sections[Section.PAYLOAD]
+    levels, latents, indices = reference.decode_symbols(payload, rows, columns, tensors)
+    symbols = decode(normative_of(path.parent), stream)
+    np.testing.assert_array_equal(levels, symbols.levels)
+    for z, expected in zip(latents, symbols.latents, strict=True):
+        np.testing.assert_array_equal(z, expected)
+    assert indices == [index.tolist() for index in symbols.indices]
+    crc = reference.checksum(levels, latents, indices)
+    assert stream.sections[Section.SYMBOL_CRC] == crc.to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=name_of)
+def test_the_streams_of_a_model_reach_everything(folder: Path) -> None:
+    streams = [read(path) for path in folder.glob("*.hvq")]
+    assert {stream.mode for stream in streams} == set(Mode)
+    assert any(Section.ALPHA in stream.sections for stream in streams)
+    assert {(1, 1), (7, 5), (16, 16)} <= {(s.width, s.height) for s in streams}
+    decoded = [decode(normative_of(folder), stream) for stream in streams]
+    for level in range(3):
+        assert sum(len(symbols.indices[level]) for symbols in decoded) > 50
+        assert any(symbols.latents[level].any() for symbols in decoded)
+
+
+def test_a_changed_integer_changes_the_symbols() -> None:
+    """Else the streams would guard nothing."""
+    folder = TESTS / "golden" / "tiny"
+    expected = json.loads((folder / SYMBOLS).read_text())
+    tensors = load_file(folder / NORMATIVE)
+    tensors["index_tables.exponential"][100:] += 2**12
+    changed, noticed = Normative.from_tensors(tensors), 0
+    for path in folder.glob("*.hvq"):
+        try:
+            noticed += digests(changed, read(path)) != expected[path.stem]
+        except BitstreamError:
+            noticed += 1
+    assert noticed >= 5
+
+
+def test_the_script_makes_such_a_folder(codec: Codec, tmp_path: Path) -> None:
+    make(codec, tmp_path / "new")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        path.name for path in (TESTS / "golden" / "tiny").iterdir()
+    }
+    listed = json.loads((tmp_path / "new" / SYMBOLS).read_text())
+    expected = json.loads((TESTS / "golden" / "tiny" / SYMBOLS).read_text())
+    assert listed["random"] == expected["random"]
+    assert load_file(tmp_path / "new" / NORMATIVE).keys() == {
+        name.removeprefix("normative.") for name in load_file(TINY) if name.startswith("norm")
+    }
+    with pytest.raises(FileExistsError):
+        make(codec, tmp_path / "new")

@@ -1,0 +1,546 @@
+"""Short but real runs on three small photos, without perceptual networks."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import hvqcodec
+from hvqcodec import Codec
+from hvqcodec.encoding import hyperprior
+from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM
+from hvqcodec.models.config import ModelConfig
+from hvqcodec.models.model import Model
+from hvqcodec.models.zoo import load_model
+from tests.helpers import TESTS, TINY, Pixels, psnr, symbols_of
+from training import checkpoint, export, train
+from training.data import batches, load_photos, random_crop
+from training.masks import random_lambdas, random_map, random_maps
+from training.objective import Distortion, Weights
+from training.optimisers import orthogonalise
+from training.perceptual import load_perceptual
+from training.survey import scenes, survey
+from training.validate import validate
+
+ROOT = TESTS.parent
+PERCEPTUAL = ROOT.parent / "shared" / "perceptual"
+LARGEST_PART = 15 << 20
+
+CARD = json.loads(TINY.with_suffix(".json").read_text())
+OPTIONS = ("--batch", "4", "--crop", "64", "--device", "cpu", "--threads", "1")
+CONFIG = ("--config", json.dumps(CARD["config"]))
+
+
+@pytest.fixture(scope="session")
+def photos(
+    tmp_path_factory: pytest.TempPathFactory, astronaut: Pixels, coffee: Pixels, rocket: Pixels
+) -> Path:
+    """A folder with three photos of 160 x 128: a face, a cup, and a dusk that is dull enough
+    for the coarse level."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number, photo in enumerate((astronaut[20:, 150:], coffee[150:, 150:], rocket[:, 448:])):
+        Image.fromarray(photo[:128, :160]).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole_photos(
+    tmp_path_factory: pytest.TempPathFactory, astronaut: Pixels, coffee: Pixels, rocket: Pixels
+) -> Path:
+    """To count tables on: every level has several hundred codes on them."""
+    folder = tmp_path_factory.mktemp("whole")
+    for number, photo in enumerate((astronaut, coffee, rocket)):
+        Image.fromarray(photo).save(folder / f"{number}.png", compress_level=1)
+    return folder
+
+
+def arguments(photos: Path, run: Path, *more: str) -> list[str]:
+    return ["--photos", str(photos), "--run", str(run), *OPTIONS, *CONFIG, *more]
+
+
+def start(photos: Path, run: Path, *more: str) -> subprocess.Popen[str]:
+    source = str(Path(hvqcodec.__file__).parents[1])
+    return subprocess.Popen(
+        [sys.executable, "-m", "training.train", *arguments(photos, run, *more)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def parts(run: Path) -> list[Path]:
+    return sorted((run / "checkpoint").glob("part-*.safetensors"))
+
+
+@pytest.fixture
+def options(monkeypatch: pytest.MonkeyPatch, photos: Path, tmp_path: Path) -> Namespace:
+    """Of a run in this process, its budget 40 steps."""
+    given_ = arguments(photos, tmp_path / "run", "--budget-steps", "40")
+    monkeypatch.setattr(sys, "argv", ["train", *given_])
+    return train.arguments()
+
+
+@pytest.fixture
+def trainer(options: Namespace) -> train.Trainer:
+    """After three steps, saved."""
+    trainer = train.Trainer(options)
+    source = batches(load_photos(options.photos), 4, 64, seed=0)
+    for _ in range(3):
+        trainer.step(next(source))
+    options.run.mkdir()
+    trainer.save()
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """Four steps from the start by one process, three more by a second one."""
+    run = tmp_path_factory.mktemp("run")
+    finish(start(photos, run, "--budget-steps", "4", "--validation", str(photos)))
+    finish(start(photos, run, "--budget-steps", "7"))
+    return run
+
+
+@pytest.fixture(scope="module")
+def continued(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Path:
+    """The tiny model trained on for three steps, from its weights alone: a sound model."""
+    run = tmp_path_factory.mktemp("continued")
+    tensors = {
+        f"ema.{name.removeprefix('network.')}": value.float()
+        for name, value in load_file(TINY).items()
+        if name.startswith("network.")
+    }
+    tensors["usage"] = torch.full((CARD["config"]["codes"],), 1 / CARD["config"]["codes"])
+    facts = {"config": CARD["config"], "steps": 800, "seconds": 60.0, "code_bits": [5.0] * 3}
+    checkpoint.save(run / "checkpoint", tensors, facts)
+    finish(start(photos, run, "--budget-steps", "803", "--compact"))
+    return run
+
+
+def test_a_run_stops_at_its_budget_and_resumes(finished: Path) -> None:
+    facts = json.loads((finished / "checkpoint" / "facts.json").read_text())
+    assert facts["steps"] == 7
+    assert facts["seconds"] > 0
+    assert ModelConfig.from_dict(facts["config"]) == ModelConfig.from_dict(CARD["config"])
+    begins = [line["step"] for line in log_of(finished) if "photos" in line]
+    assert begins == [0, 4]
+
+
+def test_a_run_validates_on_held_out_photos(finished: Path) -> None:
+    lines = [line for line in log_of(finished) if "validation" in line and "photos" not in line]
+    assert [line["step"] for line in lines] == [4, 4, 4]
+    assert [line["validation"]["lambda"] for line in lines] == [2.4, 0.9, 0.4]
+    assert all(line["validation"]["bpp"] > 0 for line in lines)
+    assert all(5 < line["validation"]["psnr"] < 40 for line in lines)
+
+
+def test_weights_without_an_optimiser_resume(continued: Path) -> None:
+    tensors, facts = checkpoint.load(continued / "checkpoint")
+    assert facts["steps"] == 803
+    kinds = {name.split(".")[0].split(":")[0] for name in tensors}
+    assert kinds == {"ema", "muon", "adamw", "usage"}
+    momenta = [t for name, t in tensors.items() if ":" in name and t.ndim]
+    assert {t.dtype for t in momenta} == {torch.bfloat16}
+
+
+def test_a_compact_checkpoint_resumes(photos: Path, continued: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for path in sorted((continued / "checkpoint").iterdir()):
+        copy = tmp_path / "run" / "checkpoint" / path.name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    out = finish(start(photos, tmp_path / "run", "--budget-steps", "805"))
+    assert json.loads(out.splitlines()[0])["step"] == 803
+    tensors, facts = checkpoint.load(tmp_path / "run" / "checkpoint")
+    assert facts["steps"] == 805
+    assert any(name.startswith("raw.") for name in tensors)
+
+
+def test_sigterm_saves_and_stops(photos: Path, tmp_path: Path) -> None:
+    process = start(photos, tmp_path / "run", "--budget-steps", "1000000", "--batch", "1")
+    assert process.stdout is not None
+    lines = [json.loads(process.stdout.readline()) for _ in range(2)]  # at step 0 and 100
+    process.send_signal(signal.SIGTERM)
+    finish(process)
+    facts = json.loads((tmp_path / "run" / "checkpoint" / "facts.json").read_text())
+    assert [line["step"] for line in lines] == [0, 100]
+    assert 100 <= facts["steps"] < 1_000_000
+
+
+def test_no_minutes_left_saves_at_once(options: Namespace) -> None:
+    options.minutes = 0.0
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        train.Trainer(options).run()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert checkpoint.load(options.run / "checkpoint")[1]["steps"] == 0
+
+
+def test_a_run_without_photos_or_budget_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    photos: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", *arguments(photos, tmp_path)])
+    with pytest.raises(SystemExit):
+        train.arguments()
+    assert "--budget-minutes or --budget-steps" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="no photos in"):
+        load_photos([tmp_path])
+
+
+def state_of(trainer: train.Trainer) -> dict[str, Tensor]:
+    """Everything that training goes on from, by name."""
+    names = {p: name for name, p in trainer.model.named_parameters()}
+    tensors = {f"raw.{k}": v for k, v in trainer.model.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in trainer.average.items()}
+    for name, optimiser in trainer.optimisers.items():
+        tensors |= checkpoint.optimiser_tensors(name, optimiser, names, compact=False)
+    assert trainer.objective.usage is not None
+    return tensors | {"usage": trainer.objective.usage, "bits": trainer.objective.code_bits}
+
+
+def test_a_checkpoint_restores_everything_exactly(trainer: train.Trainer) -> None:
+    resumed = train.Trainer(trainer.options)
+    before, after = state_of(trainer), state_of(resumed)
+    assert before.keys() == after.keys()
+    assert {k.split(":")[2] for k in before if ":" in k} == {
+        *("momentum", "exp_avg", "exp_avg_sq", "step")
+    }
+    for name, tensor in before.items():
+        assert tensor.dtype == after[name].dtype
+        assert torch.equal(tensor, after[name]), name
+    assert resumed.progress == trainer.progress
+
+
+def test_a_resumed_run_takes_the_same_steps(trainer: train.Trainer) -> None:
+    resumed = train.Trainer(trainer.options)
+    image = torch.from_numpy(load_photos(trainer.options.photos)[0][None, :64, :64].copy())
+    image = image.permute(0, 3, 1, 2).float() / 255
+    found = []
+    for each in (trainer, resumed):
+        torch.manual_seed(1)
+        each.step(image)
+        found.append(state_of(each))
+    for name, tensor in found[0].items():
+        assert torch.equal(tensor, found[1][name]), name
+
+
+def test_a_compact_checkpoint_keeps_the_average_and_rounded_momenta(
+    trainer: train.Trainer,
+) -> None:
+    trainer.options.compact = True
+    trainer.save()
+    before, after = state_of(trainer), state_of(train.Trainer(trainer.options))
+    for name, tensor in after.items():
+        source = name.replace("raw.", "ema.")
+        expected = before[source]
+        if ":" in name and tensor.ndim:
+            expected = expected.bfloat16().float()
+        assert torch.equal(tensor, expected), name
+
+
+def test_the_parts_of_a_checkpoint_are_small(finished: Path, tmp_path: Path) -> None:
+    """Of this run, and of a model of the shipped size."""
+    assert parts(finished)
+    state = Model(ModelConfig()).state_dict()
+    checkpoint.save(tmp_path / "checkpoint", state, {"steps": 1})
+    assert len(parts(tmp_path)) > 1
+    for part in parts(finished) + parts(tmp_path):
+        assert part.stat().st_size < LARGEST_PART
+    tensors, facts = checkpoint.load(tmp_path / "checkpoint")
+    assert facts == {"steps": 1}
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in state.items())
+
+
+def test_a_kill_between_the_swaps_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    checkpoint.save(folder, {"a": torch.ones(3)}, {"steps": 1})
+    folder.rename(tmp_path / "checkpoint.old")
+    tensors, facts = checkpoint.load(folder)
+    assert (tensors["a"].tolist(), facts) == ([1, 1, 1], {"steps": 1})
+    checkpoint.save(folder, {"a": torch.zeros(3)}, {"steps": 2})
+    assert checkpoint.load(folder)[1] == {"steps": 2}
+
+
+def test_training_brings_the_error_down(options: Namespace) -> None:
+    options.budget_steps, options.weights = 200, {"mse": 100}
+    trainer = train.Trainer(options)
+    batch = next(batches(load_photos(options.photos), 4, 64, seed=0))
+    errors = [trainer.step(batch)["mse"] for _ in range(90)]
+    assert np.mean(errors[-5:]) < 0.6 * np.mean(errors[:5])
+
+
+def test_distortion_is_weighted_mse_where_there_are_no_networks(cat: Pixels) -> None:
+    assert load_perceptual(None) == (None, None)
+    target = torch.from_numpy(cat[:64, :96].copy()).permute(2, 0, 1)[None].float() / 255
+    noisy = (target + 0.1 * torch.randn_like(target)).clamp(0, 1)
+    loss, cells, metrics = Distortion(Weights(mse=7.0), None, None)(noisy, target)
+    assert set(metrics) == {"mse"}
+    expected = 7 * (noisy - target).square().mean()
+    torch.testing.assert_close(loss, expected[None])
+    assert cells.shape == (1, 8, 12)
+    torch.testing.assert_close(cells.mean(), expected)
+
+
+def test_distortion_with_the_perceptual_networks(cat: Pixels) -> None:
+    if not PERCEPTUAL.is_dir():
+        pytest.skip("the perceptual networks are not at hand")
+    distortion = Distortion(Weights(), *load_perceptual(PERCEPTUAL))
+    target = torch.from_numpy(cat[:64, :96].copy()).permute(2, 0, 1)[None].float() / 255
+    loss, cells, metrics = distortion(target.flip(3), target)
+    assert set(metrics) == {"mse", "lpips", "dlp"}
+    weights = Weights()
+    parts_ = [getattr(weights, name) * value for name, value in metrics.items()]
+    torch.testing.assert_close(loss, torch.stack(parts_).sum(0))
+    assert cells.shape == (1, 8, 12)
+    assert torch.equal(distortion(target, target)[0], torch.zeros(1))
+
+
+@pytest.mark.parametrize("shape", [(16, 432), (96, 27), (12, 48), (8, 9)])
+def test_orthogonalised_matrices_have_singular_values_of_about_1(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(sum(shape))
+    matrices = torch.randn(5, *shape, generator=generator)
+    scaled = matrices * torch.tensor([1e-3, 0.1, 1, 10, 1e3]).view(5, 1, 1)
+    found = orthogonalise(scaled)
+    assert found.dtype == torch.float32
+    values = torch.linalg.svdvals(found)
+    assert 0.5 <= values.min() <= values.max() <= 1.5
+    # The nearest orthogonal matrix shares the singular vectors: U'XV is near the diagonal.
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    core = u.mT @ found @ vh.mT
+    off_diagonal = core - torch.diag_embed(core.diagonal(dim1=1, dim2=2))
+    assert off_diagonal.abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (6, 6), (8, 8), (16, 16), (12, 20)])
+def test_random_maps_are_valid_and_of_every_kind(height: int, width: int) -> None:
+    """Crops of 32, 48, 64, 128 pixels, and an oblong one."""
+    torch.manual_seed(height)
+    seen: set[frozenset[int]] = set()
+    for _ in range(200):
+        levels = random_map(height, width)
+        assert levels.shape == (height, width)
+        coarse = (levels == 0).view(height // 2, 2, width // 2, 2).sum((1, 3))
+        assert set(coarse.unique().tolist()) <= {0, 4}
+        seen.add(frozenset(levels.unique().tolist()))
+    assert {frozenset({0}), frozenset({1}), frozenset({2}), frozenset({0, 1, 2})} <= seen
+
+
+def test_random_maps_and_lambdas_of_a_batch() -> None:
+    maps = random_maps(3, 8, 12, torch.device("cpu"))
+    assert (maps.shape, maps.dtype) == ((3, 8, 12), torch.int64)
+    lambdas = random_lambdas(2000)
+    assert 0.15 <= lambdas.min() <= lambdas.max() <= 4
+    assert lambdas.log().mean().item() == pytest.approx(np.log(0.15 * 4) / 2, abs=0.1)
+
+
+def test_photos_of_folders_and_tar_files(photos: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+        for path in sorted(photos.iterdir(), reverse=True):
+            tar.add(path, f"inside/{path.name}")
+    loaded = load_photos([photos])
+    assert [photo.shape for photo in loaded] == [(128, 160, 3)] * 3
+    for a, b in zip(loaded, load_photos([tmp_path / "photos.tar"]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert len(load_photos([photos, tmp_path / "photos.tar"], limit=4)) == 4
+
+
+def test_crops_are_of_the_photo(photos: Path, cat: Pixels) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        crop = random_crop(cat, 64, rng)
+        assert (crop.shape, crop.dtype) == ((64, 64, 3), np.uint8)
+    assert random_crop(cat[:20, :30], 64, rng).shape == (64, 64, 3)
+    batch = next(batches(load_photos([photos]), 5, 64, seed=0))
+    assert (batch.shape, batch.dtype) == ((5, 3, 64, 64), torch.float32)
+    assert 0 <= batch.min() < 0.2
+    assert 0.8 < batch.max() <= 1
+    again = next(batches(load_photos([photos]), 5, 64, seed=0))
+    assert torch.equal(batch, again)
+
+
+def test_validation_measures_the_tiny_model(photos: Path) -> None:
+    distortion = Distortion(Weights(), None, None)
+    networks = load_model(TINY).networks
+    found = list(validate(networks, load_photos([photos]), distortion, torch.full((3,), 5.0)))
+    assert [set(result) for result in found] == [{"lambda", "bpp", "psnr"}] * 3
+    assert 0.01 < found[0]["bpp"] < found[-1]["bpp"] < 1
+    assert found[-1]["psnr"] > 15
+
+
+@given(
+    hnp.arrays(
+        np.int64, st.tuples(st.integers(1, 3), st.integers(2, 70)), elements=st.integers(0, 10**6)
+    )
+)
+def test_frequencies_are_positive_and_sum_up(counts: np.ndarray) -> None:
+    frequencies = export.to_frequencies(counts, 1 << 12)
+    assert frequencies.dtype == np.int32
+    assert frequencies.min() >= 1
+    assert (frequencies.sum(-1) == 1 << 12).all()
+    for row, counted in zip(frequencies, counts, strict=True):
+        assert row[counted.argmax()] == row.max()
+
+
+def test_map_tables_are_made_for_unlike_maps() -> None:
+    rng = np.random.default_rng(0)
+    shares = rng.random((40, CONTEXTS))
+    ones = (1000 * shares).astype(np.int64)
+    tables = export.map_table_sets(np.stack([1000 - ones, ones], 2))
+    assert tables.shape == (export.MAP_SETS, CONTEXTS, 2)
+    assert (tables.sum(2) == MAP_TABLE_SUM).all()
+    assert tables.min() >= 1
+    assert len(np.unique(tables[:, 0, 0])) > 1
+
+
+def export_of(run: Path, photos: Path, output: Path) -> None:
+    export.main(
+        [str(run / "checkpoint"), str(output), "--photos", str(photos), "--validation", str(photos)]
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(continued: Path, whole_photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("models") / "model.safetensors"
+    export_of(continued, whole_photos, output)
+    return output
+
+
+def test_an_exported_model_codes_photos(exported: Path, astronaut: Pixels) -> None:
+    codec = Codec.load(exported)
+    photo = astronaut[:128, 128:288]
+    data = codec.compress(photo, ratios=(0.3, 0.4, 0.3))
+    symbols = symbols_of(codec.model, data)
+    assert set(np.unique(symbols.levels)) == {0, 1, 2}
+    assert psnr(np.asarray(codec.decompress(data)), photo) > 14
+
+
+def test_the_card_of_an_exported_model(exported: Path, continued: Path) -> None:
+    card = json.loads(exported.with_suffix(".json").read_text())
+    assert card["sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
+    assert card["config"] == CARD["config"]
+    assert card["training"]["steps"] == 803
+    assert card["tables"]["integer_over_float"] <= export.WORSE_AT_MOST
+    network = load_file(exported)["network.synthesis.to_rgb.weight"]
+    average = checkpoint.load(continued / "checkpoint")[0]["ema.synthesis.to_rgb.weight"]
+    assert torch.equal(network, average.half())
+
+
+def test_worse_integer_tables_are_refused(
+    continued: Path, whole_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "WORSE_AT_MOST", -1.0)
+    with pytest.raises(SystemExit, match="refused"):
+        export_of(continued, whole_photos, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_tables_of_unknown_cost_are_refused(
+    continued: Path, whole_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "float_index_bits", lambda *_: float("nan"))
+    with pytest.raises(SystemExit, match="refused"):
+        export_of(continued, whole_photos, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_too_short_for_a_model_is_exported_or_refused(
+    finished: Path, photos: Path, tmp_path: Path
+) -> None:
+    """Seven steps leave nearly all codes with one index."""
+    output = tmp_path / "model.safetensors"
+    try:
+        export_of(finished, photos, output)
+    except SystemExit:
+        assert not list(tmp_path.iterdir())
+    else:
+        assert Codec.load(output).model.card["training"]["steps"] == 7
+
+
+def networks_of_tiny() -> Model:
+    return load_model(TINY).networks.requires_grad_(True)
+
+
+def index_bits(networks: Model, photos: list[Pixels]) -> float:
+    return sum(
+        export.float_index_bits(networks, scene.symbols(scene.allocate(lambda_)))
+        for scene in scenes(networks, photos)
+        for lambda_ in export.CHECK_LAMBDAS
+    )
+
+
+def test_fitted_log_priors_save_bits(photos: Path) -> None:
+    networks, loaded = networks_of_tiny(), load_photos([photos])
+    with torch.no_grad():
+        for level in range(3):
+            hyperprior(networks, level).log_prior.add_(torch.linspace(0, 2, 64))
+    before = index_bits(networks, loaded)
+    export.fit_log_priors(networks, loaded)
+    assert index_bits(networks, loaded) < 0.95 * before
+
+
+def test_photos_of_few_indices_are_enough_to_count_tables_on(
+    continued: Path, photos: Path, tmp_path: Path
+) -> None:
+    """The dusk among them is coded with hardly more than one coarse index."""
+    output = tmp_path / "model.safetensors"
+    export_of(continued, photos, output)
+    assert Codec.load(output).model.card["training"]["steps"] == 803
+
+
+def test_log_priors_stay_finite_where_a_level_is_never_sent(cat: Pixels) -> None:
+    networks, photo = networks_of_tiny(), cat[96:160, 160:224]
+    for scene in scenes(networks, [photo]):
+        sent = {
+            level for value in export.CHECK_LAMBDAS for level in np.unique(scene.allocate(value))
+        }
+        assert len(sent) < 3
+    export.fit_log_priors(networks, [photo])
+    for level in range(3):
+        assert torch.isfinite(hyperprior(networks, level).log_prior).all()
+
+
+def test_the_survey_counts_what_is_sent(photos: Path) -> None:
+    networks, loaded = load_model(TINY).networks, load_photos([photos])
+    found = survey(networks, loaded, (0.5, 5.0))
+    sent = [
+        scene.symbols(scene.allocate(lambda_))
+        for scene in scenes(networks, loaded)
+        for lambda_ in (0.5, 5.0)
+    ]
+    for level in range(3):
+        assert found.indices[level].sum() == sum(len(s.indices[level]) for s in sent)
+    assert found.map_flags.shape == (6, CONTEXTS, 2)
+    assert (found.activation_max >= 0).all()

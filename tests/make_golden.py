@@ -33,6 +33,7 @@ from hvqcodec.entropy.symbol_coding import (
 from hvqcodec.image import unpack_alpha
 
 SYMBOLS, NORMATIVE = "symbols.json", "normative.safetensors"
+PREFIX = "normative."
 
 Pixels = NDArray[np.uint8]
 
@@ -111,7 +112,7 @@ def make(codec: Codec, folder: Path) -> None:
         found[name] = digests(codec.model.normative, Bitstream.from_bytes(content))
     (folder / SYMBOLS).write_text(json.dumps(found, indent=1) + "\n")
     tensors = codec.model.normative.to_tensors()
-    (folder / NORMATIVE).write_bytes(save({k: v.contiguous() for k, v in tensors.items()}))
+    (folder / NORMATIVE).write_bytes(save({PREFIX + k: v.contiguous() for k, v in tensors.items()}))
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from hvqcodec.entropy.map_coding import (
 )
 from hvqcodec.entropy.range_coding import Decoder, Encoder, fixed_model
 from hvqcodec.granularity import allocate_by_entropy
-from tests import reference
+from tests import reference_decoder as reference
 from tests.helpers import Pixels, maps
 
 Tables = NDArray[np.int32]
@@ -62,7 +62,7 @@ def test_agrees_with_the_decoder_of_the_page(codec: Codec, levels: Levels) -> No
     tables = codec.model.normative.map_tables
     decoder = reference.RangeDecoder(payload_of(levels, tables))
     rows, columns = levels.shape[0] // 2, levels.shape[1] // 2
-    decoded = reference.decode_map(decoder, rows, columns, {"map_tables": tables})
+    decoded = reference.decode_map({"map_tables": tables}, decoder, rows, columns)
     np.testing.assert_array_equal(decoded, levels)
 
 

@@ -11,7 +11,7 @@ from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM
 from hvqcodec.entropy.symbol_coding import Normative
 from hvqcodec.entropy.tables import EXP_LAST, ROWS, STATIC_BITS, IndexTables
-from tests import reference
+from tests import reference_decoder as reference
 from tests.helpers import Pixels, symbols_of, threads
 
 FINE = 2
@@ -46,8 +46,8 @@ def in_pieces(tables: IndexTables, gaussians: tuple[Tensor, Tensor], sizes: list
 
 def slow(codec: Codec, level: int, mu: Tensor, step: Tensor) -> list[list[int]]:
     tensors = {k: v.numpy() for k, v in codec.model.normative.to_tensors().items()}
-    rows = zip(mu.int().tolist(), step.int().tolist(), strict=True)
-    return [reference.frequencies(level, m, s, tensors) for m, s in rows]
+    gaussian = (t.numpy().astype(np.int64) for t in (mu, step))
+    return reference.index_frequencies(tensors, level, *gaussian).tolist()
 
 
 def test_any_batching_gives_the_same_tables(

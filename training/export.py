@@ -37,7 +37,10 @@ from training import checkpoint
 from training.data import Photo, load_photos
 from training.survey import Survey, scenes, survey
 
-SURVEY_LAMBDAS = (4.0, 2.5, 1.5, 1.0, 0.7, 0.45, 0.3, 0.15)
+SURVEY_LAMBDAS = (16.0, 8.0, 4.0, 2.5, 1.5, 1.0, 0.7, 0.45, 0.3, 0.15)
+PRIOR_LAMBDAS = (16.0, 6.0, 2.4, 0.9, 0.4)
+"""From nearly all coarse on: fitted on middling rates alone, the coarse log-prior knows flat
+blocks only, and the smallest files suffer."""
 CHECK_LAMBDAS = (2.4, 0.9, 0.4)
 WORSE_AT_MOST = 0.005
 MAP_SETS = 8
@@ -187,7 +190,7 @@ def fit_log_priors(networks: Model, photos: list[Photo], rounds: int = 4) -> Non
     seen = [
         scene.symbols(scene.allocate(lambda_))
         for scene in scenes(networks, photos)
-        for lambda_ in CHECK_LAMBDAS
+        for lambda_ in PRIOR_LAMBDAS
     ]
     for level in range(3):
         log_prior = hyperprior(networks, level).log_prior

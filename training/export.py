@@ -44,7 +44,7 @@ blocks only, and the smallest files suffer."""
 CHECK_LAMBDAS = (2.4, 0.9, 0.4)
 WORSE_AT_MOST = 0.005
 MAP_SETS = 8
-PRIOR_PHOTOS = 60
+PRIOR_PHOTOS = 120
 LATENT_TABLE_SUM = 1 << 16
 
 

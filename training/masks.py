@@ -36,6 +36,6 @@ def field(height: int, width: int, smooth: int) -> Tensor:
     return (noise >= torch.quantile(flat, torch.rand(()))).view(height, width)
 
 
-def random_lambdas(batch: int, low: float = 0.15, high: float = 4.0) -> Tensor:
+def random_lambdas(batch: int, low: float = 0.2, high: float = 10.0) -> Tensor:
     """(batch,), evenly spread in the logarithm."""
     return torch.empty(batch).uniform_(math.log(low), math.log(high)).exp()

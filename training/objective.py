@@ -118,7 +118,7 @@ class Objective:
             levels = torch.where(use[:, None, None], made, levels)
         # The price of bits at which the allocation works is the price for the rest as
         # well, within the span in which the index rate can follow it.
-        price = (0.1 + 0.9 * joint) * torch.where(use, lambdas, 0.5).clamp(0.1, 1.2)
+        price = (0.1 + 0.9 * joint) * torch.where(use, lambdas, 0.5).clamp(0.1, 2.5)
 
         sent, indices, vq_loss = [], [], image.new_zeros(())
         rate, parts = image.new_zeros(()), {}
@@ -163,10 +163,10 @@ class Objective:
         return sent.permute(0, 3, 1, 2), index, loss
 
     def level_bits(
-        self, level: int, y: Tensor, mask: Tensor, index: Tensor, soft: bool = True
+        self, level: int, y: Tensor, mask: Tensor, index: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Per image (B,): bits of the indices, bits of z, and the bits that the soft
-        assignment expects (whose gradient goes to the analysis alone; 0 without `soft`)."""
+        assignment expects (whose gradient goes to the analysis alone)."""
         batch = y.shape[0]
         prior = self.model.hyperpriors[level]
         z = prior.analysis(y, mask)
@@ -189,16 +189,13 @@ class Objective:
         with torch.autocast(y.device.type, enabled=False):
             logits = prior.index_logits(pick(mu).float(), pick(sigma).float(), entries)
             bits = -torch.log_softmax(logits, 1) / math.log(2)
-        hard_bits = bits.gather(1, index[picks, None])[:, 0]
-        zeros = y.new_zeros(batch)
-        per_image = zeros.index_add(0, where[picks], hard_bits * share)
-        if not soft:
-            return per_image, z_bits, zeros
-        with torch.autocast(y.device.type, enabled=False):
             # Embeddings near a boundary are drawn to the cheaper side of it.
             similarity = 2 * pick(y).float() @ entries.detach().t()
             assignment = torch.softmax(similarity / self.temperature, 1)
             soft_bits = (assignment * bits.detach()).sum(1)
+        hard_bits = bits.gather(1, index[picks, None])[:, 0]
+        zeros = y.new_zeros(batch)
+        per_image = zeros.index_add(0, where[picks], hard_bits * share)
         return per_image, z_bits, zeros.index_add(0, where[picks], soft_bits * share)
 
     @torch.no_grad()

@@ -29,7 +29,7 @@ from training.optimisers import make_optimisers
 from training.perceptual import load_perceptual
 from training.validate import validate
 
-ALLOCATE_SHARE = 0.75
+ALLOCATE_SHARE = 0.85
 """Of the maps are made as the encoder makes them; the rest are of every other kind."""
 
 

@@ -243,6 +243,17 @@ def test_a_checkpoint_restores_everything_exactly(trainer: train.Trainer) -> Non
     assert resumed.progress == trainer.progress
 
 
+def test_a_run_can_start_from_a_model(options: Namespace) -> None:
+    options.start = str(TINY)
+    started = train.Trainer(options)
+    shipped = load_model(TINY).networks.state_dict()
+    for name, value in started.model.state_dict().items():
+        assert torch.equal(value, shipped[name])
+    report = started.step(next(batches(load_photos(options.photos), 4, 64, seed=0)))
+    assert np.isfinite(report["loss"])
+    assert not torch.equal(started.model.analysis.stem.weight, shipped["analysis.stem.weight"])
+
+
 def test_a_resumed_run_takes_the_same_steps(trainer: train.Trainer) -> None:
     resumed = train.Trainer(trainer.options)
     image = torch.from_numpy(load_photos(trainer.options.photos)[0][None, :64, :64].copy())

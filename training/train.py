@@ -9,6 +9,7 @@ or in minutes, and it is kept in the checkpoint: stop and resume at will.
 """
 
 import argparse
+import copy
 import json
 import signal
 import threading
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
+from hvqcodec.models.zoo import load_model
 from training import checkpoint
 from training.data import batches, load_photos
 from training.objective import Distortion, Objective, Weights, bits_per_pixel, trainable
@@ -41,6 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--validation", type=Path, nargs="*", default=[])
     parser.add_argument("--perceptual", type=Path, help="folder with the LPIPS and DLP networks")
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoint and log")
+    parser.add_argument("--start", help="a model, to begin a new run from its weights")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop cleanly after so many")
     parser.add_argument("--budget-minutes", type=float, help="length of the whole schedule")
     parser.add_argument("--budget-steps", type=int, help="the same in steps")
@@ -94,8 +97,12 @@ class Trainer:
         facts: dict[str, Any] = {"config": options.config}
         if folder.exists() or folder.with_name("checkpoint.old").exists():
             tensors, facts = checkpoint.load(folder)
-        config = ModelConfig.from_dict(facts["config"])
-        self.model = Model(config).to(self.device, memory_format=torch.channels_last)
+        if options.start and not tensors:
+            start = load_model(options.start).networks
+            self.model = copy.deepcopy(start).requires_grad_(True).train()
+        else:
+            self.model = Model(ModelConfig.from_dict(facts["config"]))
+        self.model = self.model.to(self.device, memory_format=torch.channels_last)
         self.optimisers = make_optimisers(self.model, options.muon_lr, options.adamw_lr)
         weights = Weights(**options.weights)
         distortion = self.distortion(weights, torch.bfloat16)

@@ -45,6 +45,8 @@ CHECK_LAMBDAS = (2.4, 0.9, 0.4)
 WORSE_AT_MOST = 0.005
 MAP_SETS = 8
 PRIOR_PHOTOS = 120
+PLACES = {"photos", "validation", "perceptual", "run", "start"}
+"""Options that say where things lay, which a card does not repeat."""
 LATENT_TABLE_SUM = 1 << 16
 
 
@@ -267,7 +269,7 @@ def export(
     training = {
         "steps": facts["steps"],
         "hours": round(facts["seconds"] / 3600, 2),
-        "options": facts["options"],
+        "options": {k: v for k, v in facts["options"].items() if k not in PLACES},
     }
     write_model(output, networks, normative, {"training": training, "tables": check} | card)
     return check

@@ -372,7 +372,7 @@ def test_random_maps_are_valid_and_of_every_kind(height: int, width: int) -> Non
 def test_random_maps_and_lambdas_of_a_batch() -> None:
     maps = random_maps(3, 8, 12, torch.device("cpu"))
     assert (maps.shape, maps.dtype) == ((3, 8, 12), torch.int64)
-    lambdas = random_lambdas(2000)
+    lambdas = random_lambdas(2000, 0.15, 4.0)
     assert 0.15 <= lambdas.min() <= lambdas.max() <= 4
     assert lambdas.log().mean().item() == pytest.approx(np.log(0.15 * 4) / 2, abs=0.1)
 

@@ -56,7 +56,7 @@ def to_frequencies(counts: NDArray[np.int64], total: int) -> NDArray[np.int32]:
     spare = total - counts.shape[-1]
     frequencies = np.floor(share * spare).astype(np.int64) + 1
     missing = total - frequencies.sum(-1, keepdims=True)
-    largest = frequencies.argmax(-1)[..., None]
+    largest = counts.argmax(-1)[..., None]
     np.put_along_axis(
         frequencies, largest, np.take_along_axis(frequencies, largest, -1) + missing, -1
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvqcodec.entropy.constants import LATENT_MAX
-from hvqcodec.granularity import BLOCK, allocate, level_masks
+from hvqcodec.granularity import BLOCK, CODES_PER_CELL, allocate, level_masks
 from hvqcodec.models.analysis import Analysed
 from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
@@ -112,7 +112,7 @@ class Objective:
         levels = random_maps(batch, height // 8, width // 8, image.device)
         with torch.no_grad():
             cells = 64 * predicted.clamp(-12, 6).exp()
-            codes_per_cell = torch.tensor([0.25, 1.0, 4.0], device=image.device)
+            codes_per_cell = torch.tensor(CODES_PER_CELL, device=image.device)
             made = allocate(cells, self.code_bits * codes_per_cell, lambdas)
             use = torch.rand(batch, device=image.device) < allocate_share
             levels = torch.where(use[:, None, None], made, levels)

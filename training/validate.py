@@ -7,13 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvqcodec.granularity import allocate, level_masks
+from hvqcodec.granularity import CODES_PER_CELL, allocate, level_masks
 from hvqcodec.models.hyperprior import Hyperprior, latent_support
 from hvqcodec.models.model import Model
 from training.data import Photo
 from training.objective import Distortion
-
-CODES_PER_CELL = (0.25, 1.0, 4.0)
 
 
 @torch.no_grad()
@@ -64,12 +62,7 @@ def float_bits(prior: Hyperprior, y: Tensor, mask: Tensor, index: Tensor, entrie
     z = prior.latents(y, mask)
     bits = (prior.latent_bits(z) * latent_support(mask)).sum().item()
     mu, sigma = (t.permute(0, 2, 3, 1)[mask[:, 0]] for t in prior.synthesis(z, mask))
-    for m, s, i in zip(
-        mu.split(4096), sigma.split(4096), index[mask[:, 0]].split(4096), strict=True
-    ):
-        logits = torch.log_softmax(prior.index_logits(m, s, entries), 1)
-        bits -= logits.gather(1, i[:, None]).sum().item() / math.log(2)
-    return bits
+    return bits + prior.index_bits(mu, sigma, entries, index[mask[:, 0]]).sum().item()
 
 
 def centre(photo: Photo, size: int) -> Tensor:

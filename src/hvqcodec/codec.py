@@ -87,14 +87,15 @@ class Codec:
             self.model.normative.index_tables.static,
         )
 
+        alpha = pack_alpha(picture.alpha) if picture.alpha is not None else None
         if ratios is not None:
-            return self._code(picture, scene, entropy_map(picture, ratios))
+            return self._code(picture, alpha, scene, entropy_map(picture, ratios))
         if bpp is None and max_bytes is None:
-            return self._code(picture, scene, scene.allocate(lambda_))
-        aside = 0 if bpp is None or picture.alpha is None else len(pack_alpha(picture.alpha))
+            return self._code(picture, alpha, scene, scene.allocate(lambda_))
+        aside = len(alpha) if bpp is not None and alpha is not None else 0
 
         def code(lambda_: float) -> rate.Coded:
-            data = self._code(picture, scene, scene.allocate(lambda_))
+            data = self._code(picture, alpha, scene, scene.allocate(lambda_))
             return rate.Coded(data, len(data) - aside)
 
         return rate.meet_target(
@@ -104,14 +105,14 @@ class Codec:
             never_exceed=max_bytes is not None,
         )
 
-    def _code(self, picture: Picture, scene: Scene, levels: Levels) -> bytes:
+    def _code(self, picture: Picture, alpha: bytes | None, scene: Scene, levels: Levels) -> bytes:
         symbols = scene.symbols(levels)
         sections: dict[int, bytes] = {
             Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
             Section.SYMBOL_CRC: symbols.crc().to_bytes(4, "little"),
         }
-        if picture.alpha is not None:
-            sections[Section.ALPHA] = pack_alpha(picture.alpha)
+        if alpha is not None:
+            sections[Section.ALPHA] = alpha
         height, width = picture.rgb.shape[:2]
         return Bitstream(self.model.fingerprint, width, height, picture.mode, sections).to_bytes()
 

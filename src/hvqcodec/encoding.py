@@ -3,7 +3,6 @@
 Nothing here is normative: any choice gives a valid file.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +16,6 @@ from hvqcodec.granularity import BLOCK, COARSE, FINE, allocate, level_masks
 from hvqcodec.models.hyperprior import Hyperprior
 from hvqcodec.models.model import Model
 from hvqcodec.timing import step
-
-ROWS = 2048
-"""Codes at a time in the estimate of bits."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +100,7 @@ def estimate_bits(networks: Model, level: int, y: Tensor, index: Tensor) -> Tens
     everywhere = torch.ones_like(y[:, :1], dtype=torch.bool)
     mu, sigma = prior.synthesis(prior.latents(y, everywhere), everywhere)
     mu, sigma = (t[0].flatten(1).t() for t in (mu, sigma))
-    entries = networks.codebook.entries()
-    bits = []
-    for m, s, i in zip(*(torch.split(t, ROWS) for t in (mu, sigma, index)), strict=True):
-        logits = prior.index_logits(m, s, entries)
-        chosen = logits.gather(1, i[:, None])[:, 0]
-        bits.append((logits.logsumexp(1) - chosen) / math.log(2))
-    return torch.cat(bits)
+    return prior.index_bits(mu, sigma, networks.codebook.entries(), index)
 
 
 def mix_static(bits: Tensor, static: Tensor) -> Tensor:

@@ -11,6 +11,10 @@ BLOCK = (16, 8, 4)
 """Side in pixels of the block that one code of a level stands for."""
 
 
+CODES_PER_CELL = (0.25, 1.0, 4.0)
+"""Codes that an 8x8 cell takes at each level."""
+
+
 def level_masks(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Where each level's codes are sent.
 

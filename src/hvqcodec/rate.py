@@ -59,7 +59,9 @@ def meet_target(
     """
     least, most = estimate(LAMBDA_MAX), estimate(LAMBDA_MIN)
     slack = max(TOLERANCE * target, TOLERANCE_BYTES)
-    wanted = target - slack / 2 if never_exceed else float(target)
+    limit = target if never_exceed else target + slack
+    tolerance = slack / 2 if never_exceed else slack
+    wanted = limit - tolerance
     below = above = None  # (estimate aimed at, bytes that it gave)
     aim = min(max(8 * wanted, least), most)
     results: list[Coded] = []
@@ -67,7 +69,7 @@ def meet_target(
         result = code(lambda_for(estimate, aim))
         results.append(result)
         excess = result.counted - wanted
-        if abs(excess) <= (slack / 2 if never_exceed else slack):
+        if abs(excess) <= tolerance:
             break
         if excess < 0:
             below = (aim, excess)
@@ -79,10 +81,10 @@ def meet_target(
             break
         else:
             aim = min(max(aim * wanted / result.counted, least), most)
-    fitting = [r for r in results if r.counted <= target + (0 if never_exceed else slack)]
+    fitting = [r for r in results if r.counted <= limit]
     if not fitting:
         smallest = code(LAMBDA_MAX)
-        if smallest.counted > target + (0 if never_exceed else slack):
+        if smallest.counted > limit:
             raise RateError(
                 f"the smallest file of this image has {smallest.counted} bytes, more than the "
                 f"{target} asked for: ask for more"

@@ -21,6 +21,9 @@ SIGMA_MIN, SIGMA_MAX = 0.1, 4.0
 """sigma takes values between these, evenly spaced in the logarithm. The lower bound
 keeps the model from betting everything on masks that it has not seen."""
 
+ROWS = 2048
+"""Codes at a time in `Hyperprior.index_bits`."""
+
 STEP_UNIT = 8.0
 """Steps of sigma are learned in units of 8, so that mu and they have the same scale."""
 
@@ -132,6 +135,15 @@ class Hyperprior(nn.Module):
         right = torch.cat([entries, entries.square()], 1)
         logits: Tensor = self.log_prior + 0.5 * (left @ right.t())
         return logits
+
+    def index_bits(self, mu: Tensor, step: Tensor, entries: Tensor, index: Tensor) -> Tensor:
+        """Bits (N,) of indices (N,), in pieces that bound the memory; else as `index_logits`."""
+        bits = []
+        for m, s, i in zip(*(torch.split(t, ROWS) for t in (mu, step, index)), strict=True):
+            logits = self.index_logits(m, s, entries)
+            chosen = logits.gather(1, i[:, None])[:, 0]
+            bits.append((logits.logsumexp(1) - chosen) / math.log(2))
+        return torch.cat(bits)
 
     def latent_bits(self, z: Tensor) -> Tensor:
         """Bits of each element of z (B, C, h, w) under a discretised logistic: the

@@ -1,6 +1,7 @@
-"""How far a decoded photo is from the original, and how two codecs compare over a curve."""
+"""How far a decoded photo is from the original."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.optional import MissingError, require
+from benchmarks.ssimulacra import Ssimulacra2
 from training.perceptual import load_perceptual
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) RGB."""
 
-Curve = NDArray[np.float64]
 Distance = Callable[[Tensor, Tensor], Tensor]
+"""Of RGB in [0, 1], (1, 3, H, W) each."""
 
+TITLES = {
+    "psnr": "PSNR",
+    "ms_ssim": "MS-SSIM",
+    "ssimulacra2": "SSIMULACRA2",
+    "lpips": "LPIPS",
+    "dlp": "DLP",
+}
 LOWER_IS_BETTER = frozenset({"lpips", "dlp"})
 
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -42,6 +52,20 @@ class Metrics:
         if dlp is not None:
             self.distances["dlp"] = dlp
 
+    def add_optional(self) -> list[str]:
+        """Add what optional packages offer; a line for each metric that stays left out."""
+        lines = []
+        for name, find in OPTIONAL.items():
+            if name in self.distances:
+                continue
+            try:
+                self.distances[name] = find()
+            except MissingError as error:
+                lines.append(f"{TITLES[name]} is left out: {error}")
+        if "dlp" not in self.distances:
+            lines.append("DLP is left out: only a folder given as --perceptual has its network")
+        return lines
+
     @torch.no_grad()
     def __call__(self, reference: Pixels, decoded: Pixels) -> dict[str, float]:
         a, b = to_tensor(reference), to_tensor(decoded)
@@ -51,6 +75,21 @@ class Metrics:
 def to_tensor(pixels: Pixels) -> Tensor:
     """(H, W, 3) of 0 to 255 -> (1, 3, H, W) of [0, 1]."""
     return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+
+
+def packaged_lpips() -> Distance:
+    """LPIPS by the package `lpips`, which fetches the weights of AlexNet when first used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # It calls torchvision in a deprecated way.
+        try:
+            network = require("lpips", "lpips").LPIPS(net="alex", verbose=False).eval()
+        except (OSError, RuntimeError) as error:
+            # No weights, or a torchvision that was built for another torch.
+            raise MissingError(f"the package lpips does not load ({error})") from error
+    return lambda a, b: network(a, b, normalize=True).flatten()
+
+
+OPTIONAL: dict[str, Callable[[], Distance]] = {"ssimulacra2": Ssimulacra2, "lpips": packaged_lpips}
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -96,60 +135,3 @@ def blur(x: Tensor) -> Tensor:
 
 def halve(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 2, padding=(x.shape[2] % 2, x.shape[3] % 2))
-
-
-def bd_rate(
-    rates_a: Sequence[float],
-    quality_a: Sequence[float],
-    rates_b: Sequence[float],
-    quality_b: Sequence[float],
-    lower_is_better: bool = False,
-) -> float:
-    """Bjontegaard's rate difference of b against a, in percent: negative if b needs fewer bits.
-
-    The curves are means over the same photos at fixed settings. Log rate is interpolated
-    as a monotone cubic of the quality and averaged over the quality that both reach.
-    """
-    sign = -1 if lower_is_better else 1
-    a, log_rate_a = sorted_curve(rates_a, quality_a, sign)
-    b, log_rate_b = sorted_curve(rates_b, quality_b, sign)
-    low, high = max(a[0], b[0]), min(a[-1], b[-1])
-    if low >= high:
-        raise ValueError("the curves share no span of quality")
-    at = low + (high - low) * (np.arange(1000) + 0.5) / 1000
-    difference = pchip(b, log_rate_b, at) - pchip(a, log_rate_a, at)
-    return float(100 * np.expm1(difference.mean()))
-
-
-def sorted_curve(
-    rates: Sequence[float], quality: Sequence[float], sign: int
-) -> tuple[Curve, Curve]:
-    """(quality, log rate), both rising; equal points, as above a codec's highest rate, are one."""
-    points = np.unique(np.stack([np.log(rates), sign * np.asarray(quality)], 1), axis=0)
-    log_rate, ordered = points.T
-    if len(points) < 2:
-        raise ValueError("a curve needs at least two different points")
-    if not (np.diff(points, axis=0) > 0).all():
-        raise ValueError("the quality does not rise with the rate")
-    return ordered, log_rate
-
-
-def pchip(x: Curve, y: Curve, at: Curve) -> Curve:
-    """The monotone cubic through rising x and y, at points between x[0] and x[-1]: Fritsch
-    and Carlson's, with the weighted harmonic means of Fritsch and Butland as slopes."""
-    if len(x) == 2:
-        return np.interp(at, x, y)
-    step = np.diff(x)
-    secant = np.diff(y) / step
-    before, after = 2 * step[1:] + step[:-1], step[1:] + 2 * step[:-1]
-    inner = (before + after) / (before / secant[:-1] + after / secant[1:])
-    first = secant[0] + step[0] * (secant[0] - secant[1]) / (step[0] + step[1])
-    last = secant[-1] + step[-1] * (secant[-1] - secant[-2]) / (step[-1] + step[-2])
-    slope = np.concatenate([[max(first, 0)], inner, [max(last, 0)]])
-
-    i = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(step) - 1)
-    t = (at - x[i]) / step[i]
-    left = y[i] * (1 + 2 * t) + step[i] * slope[i] * t
-    right = y[i + 1] * (3 - 2 * t) - step[i] * slope[i + 1] * (1 - t)
-    value: Curve = left * (1 - t) ** 2 + right * t**2
-    return value

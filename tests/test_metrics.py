@@ -1,4 +1,5 @@
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ from scipy.interpolate import PchipInterpolator
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
-from benchmarks.metrics import Metrics, Pixels, bd_rate, pchip
+from benchmarks.bd_rate import bd_rate, pchip
+from benchmarks.metrics import Metrics, Pixels, to_tensor
+from benchmarks.ssimulacra import WINDOW, Ssimulacra2
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -17,9 +20,9 @@ PSNR = [24.1, 26.2, 27.9, 30.4]
 LPIPS = [0.41, 0.30, 0.21, 0.12]
 
 
-def jpeg(pixels: Pixels, quality: int) -> Pixels:
+def jpeg(pixels: Pixels, quality: int, subsampling: str = "4:2:0") -> Pixels:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality)
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=subsampling)
     return np.asarray(Image.open(file))
 
 
@@ -73,6 +76,61 @@ def test_lpips_equals_that_of_its_package() -> None:
     measured = Metrics(SHARED / "perceptual")(photo, jpeg(photo, 10))
     assert measured["lpips"] == pytest.approx(0.23708, abs=1e-5)
     assert measured["dlp"] > 0
+
+
+def ssimulacra2(reference: Pixels, decoded: Pixels) -> float:
+    pytest.importorskip("ssimulacra2")
+    return Ssimulacra2()(to_tensor(reference), to_tensor(decoded)).item()
+
+
+def test_ssimulacra2_of_identical_photos() -> None:
+    assert ssimulacra2(data.cat(), data.cat()) == 100
+
+
+def test_ssimulacra2_falls_with_jpeg_quality() -> None:
+    """About where the reference says: 10, 30, 50 and 70 for 14, 20, 35 and 70."""
+    photo = data.coffee()
+    values = [ssimulacra2(photo, jpeg(photo, quality)) for quality in (70, 35, 20, 14, 5)]
+    assert values == sorted(values, reverse=True)
+    assert np.abs(np.array(values[:4]) - (70, 50, 30, 10)).max() < 10
+    assert values[-1] < 0
+    assert 80 < ssimulacra2(photo, jpeg(photo, 90, "4:4:4")) < 92
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"), [(512, 512, 9.135999), (401, 333, 24.350706)]
+)
+def test_ssimulacra2_with_the_recursion_of_libjxl(height: int, width: int, expected: float) -> None:
+    """Values with libjxl's recursive Gaussian, run on rows and columns as it stands there;
+    blurred as in the package they are lower by points."""
+    photo = data.astronaut()[:height, :width]
+    assert ssimulacra2(photo, posterised(photo)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_window_of_ssimulacra2_is_a_gaussian_of_sigma_1_5() -> None:
+    offset = np.arange(len(WINDOW)) - len(WINDOW) // 2
+    moments = [np.sum(WINDOW * offset**power) for power in range(4)]
+    np.testing.assert_allclose(moments, [1, 0, 1.5**2, 0], atol=1e-12)
+
+
+def test_metrics_without_their_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ssimulacra2.ssimulacra2", "lpips"):
+        monkeypatch.setitem(sys.modules, module, None)
+    metrics = Metrics()
+    lines = metrics.add_optional()
+    assert [line.split(" is left out: ")[0] for line in lines] == ["SSIMULACRA2", "LPIPS", "DLP"]
+    assert "install the package ssimulacra2 " in lines[0]
+    assert "install the package lpips " in lines[1]
+    assert set(metrics.distances) == {"psnr", "ms_ssim"}
+
+
+def test_optional_metrics_stand_beside_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ssimulacra2")
+    monkeypatch.setitem(sys.modules, "lpips", None)
+    metrics = Metrics()
+    metrics.add_optional()
+    photo = data.cat()
+    assert set(metrics(photo, posterised(photo))) == {"psnr", "ms_ssim", "ssimulacra2"}
 
 
 def test_without_networks_only_the_plain_metrics() -> None:

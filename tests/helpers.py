@@ -19,6 +19,8 @@ Pixels = NDArray[np.uint8]
 
 TESTS = Path(__file__).parent
 TINY = TESTS / "models" / "tiny.safetensors"
+CONTEXT = TESTS / "models" / "context.safetensors"
+"""As small a model, with context."""
 KODAK = TESTS.parents[1] / "shared" / "data" / "kodak"
 
 

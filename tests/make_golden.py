@@ -20,6 +20,7 @@ from safetensors.torch import save
 from skimage import data
 
 from hvqcodec import Codec
+from hvqcodec.alpha import unpack_alpha
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.entropy.symbol_coding import (
@@ -30,7 +31,6 @@ from hvqcodec.entropy.symbol_coding import (
     latent_support,
     sent_latents,
 )
-from hvqcodec.image import unpack_alpha
 
 SYMBOLS, NORMATIVE = "symbols.json", "normative.safetensors"
 PREFIX = "normative."

@@ -10,11 +10,12 @@ import numpy as np
 
 SIGNATURE = b"\x8bHVQ\r\n\x1a\n"
 PAYLOAD, SYMBOL_CHECKSUM, ALPHA = 1, 2, 3
-DTYPES = {"I16": "int16", "I32": "int32", "I64": "int64"}
+DTYPES = {"I16": "<i2", "I32": "<i4", "I64": "<i8"}
 MASK64 = 2**64 - 1
-CHUNK = 512  # positions whose index frequencies are computed at once
+TURNS = np.array([[0, 2], [3, 1]])  # the turn of a position, by the parities of row and column
 
 Model = dict[str, np.ndarray]
+Grids = list[np.ndarray]  # one array for each level
 
 
 def require(condition: bool, message: str) -> None:
@@ -27,8 +28,7 @@ class ByteReader:
     """Reads bytes, never beyond their end."""
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.position = 0
+        self.data, self.position = data, 0
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes."""
@@ -57,91 +57,76 @@ def parse(data: bytes) -> tuple[dict, dict[int, bytes]]:
     width, height, mode, count = (reader.varint() for _ in range(4))
     require(count <= 64, "too many sections")
     table = [(reader.take(1)[0], reader.varint()) for _ in range(count)]
+    kinds = [kind for kind, _ in table]
+    require(kinds == sorted(set(kinds)), "sections out of order")
     checked = zlib.crc32(data[: reader.position])
     require(struct.unpack("<I", reader.take(4))[0] == checked, "wrong header checksum")
     require(1 <= width <= 2**24 and 1 <= height <= 2**24, "size out of bounds")
     require(mode in (0, 1), "unknown mode")
-    check_kinds([kind for kind, _ in table])
+    require(all(k in (PAYLOAD, SYMBOL_CHECKSUM, ALPHA) or k >= 128 for k in kinds), "unknown kind")
+    require(PAYLOAD in kinds and SYMBOL_CHECKSUM in kinds, "missing required section")
+    require((SYMBOL_CHECKSUM, 4) in table, "symbol checksum is not of 4 bytes")
     sections = {kind: reader.take(length) for kind, length in table}
     require(reader.position == len(data), "trailing bytes")
     require(len(sections[PAYLOAD]) % 4 == 0, "payload is not a sequence of 32-bit words")
-    require(len(sections[SYMBOL_CHECKSUM]) == 4, "symbol checksum is not of 4 bytes")
     blocks = -(-height // 16) * -(-width // 16)
     require(blocks <= 8192 * (len(sections[PAYLOAD]) + 4), "image too large for payload")
     return {"width": width, "height": height, "mode": mode, "fingerprint": fingerprint}, sections
 
 
-def check_kinds(kinds: list[int]) -> None:
-    """Refuse a table of sections that is out of order, incomplete or not understood."""
-    require(kinds == sorted(set(kinds)), "sections out of order")
-    require(all(k in (PAYLOAD, SYMBOL_CHECKSUM, ALPHA) or k >= 128 for k in kinds), "unknown kind")
-    require(PAYLOAD in kinds and SYMBOL_CHECKSUM in kinds, "missing required section")
-
-
 def alpha(data: bytes) -> np.ndarray | None:
-    """Return the transparency (height, width), None if the image is opaque."""
+    """Return the transparency (height, width), None if the image has no such channel."""
     header, sections = parse(data)
+    height, width = header["height"], header["width"]
     if ALPHA not in sections:
         return None
-    size, inflater = header["width"] * header["height"], zlib.decompressobj()
+    if not sections[ALPHA]:
+        return np.full((height, width), 255, np.uint8)
+    inflater = zlib.decompressobj()
     try:
-        rows = inflater.decompress(sections[ALPHA], size + 1)
+        rows = inflater.decompress(sections[ALPHA], height * width + 1)
     except zlib.error as error:
         raise ValueError(f"damaged alpha: {error}") from error
-    require(len(rows) == size and inflater.eof, "alpha has another size than the image")
+    require(len(rows) == height * width and inflater.eof, "alpha has another size than the image")
     require(not inflater.unused_data, "bytes after the zlib stream of alpha")
-    differences = np.frombuffer(rows, np.uint8).reshape(header["height"], -1)
-    return np.cumsum(differences, axis=0, dtype=np.uint8)
+    return np.cumsum(np.frombuffer(rows, np.uint8).reshape(height, width), axis=0, dtype=np.uint8)
 
 
 def load_model(path: str) -> Model:
     """Read the normative tensors, by name without `normative.`, and `fingerprint` (32 bytes)."""
-    with open(path, "rb") as file:
-        data = file.read()
+    data = np.fromfile(path, np.uint8).tobytes()
     start = 8 + struct.unpack_from("<Q", data)[0]
     model, digest = {}, hashlib.sha256()
     for full_name, entry in sorted(json.loads(data[8:start]).items()):
-        if not full_name.startswith("normative."):
-            continue
-        name, dtype = full_name.removeprefix("normative."), DTYPES[entry["dtype"]]
-        first, last = entry["data_offsets"]
-        values = data[start + first : start + last]
-        shape = ", ".join(map(str, entry["shape"]))
-        digest.update(f"{name} {dtype} [{shape}]\n".encode() + values)
-        little = np.dtype(dtype).newbyteorder("<")
-        model[name] = np.frombuffer(values, little).reshape(entry["shape"]).astype(dtype)
+        if full_name.startswith("normative."):
+            name, dtype = full_name.removeprefix("normative."), np.dtype(DTYPES[entry["dtype"]])
+            first, last = entry["data_offsets"]
+            values = data[start + first : start + last]
+            digest.update(f"{name} {dtype.name} {entry['shape']}\n".encode() + values)
+            model[name] = np.frombuffer(values, dtype).reshape(entry["shape"]).astype(np.int64)
     model["fingerprint"] = np.frombuffer(digest.digest(), np.uint8)
     return model
 
 
 def intervals(frequencies: np.ndarray) -> np.ndarray:
-    """Turn frequencies (..., K) into interval bounds (..., K + 1), integers up to 2^24."""
-    count = frequencies.shape[-1]
-    sums = np.cumsum(frequencies.astype(np.float64), axis=-1)
-    scale = (2.0**24 - count) / sums[..., -1:]
-    bounds = np.zeros((*frequencies.shape[:-1], count + 1), np.int64)
-    bounds[..., 1:] = np.floor(sums * scale).astype(np.int64) + np.arange(1, count + 1)
-    bounds[..., -1] = 2**24
-    return bounds
+    """Turn K frequencies into K + 1 interval bounds, integers up to 2^24."""
+    sums = np.cumsum(frequencies, dtype=np.float64)
+    scale = (2.0**24 - len(sums)) / sums[-1]
+    inner = np.floor(sums[:-1] * scale) + np.arange(1, len(sums))
+    return np.concatenate([[0], inner, [2**24]]).astype(np.int64)
 
 
 class RangeDecoder:
     """Reads symbols from the 32-bit words of a payload."""
 
     def __init__(self, payload: bytes) -> None:
-        self.words = np.frombuffer(payload, "<u4").tolist()
-        self.used = 0
+        self.words = iter(np.frombuffer(payload, "<u4").tolist())  # beyond them all words are 0
         self.lower, self.range = 0, MASK64
-        self.point = self.next_word() << 32 | self.next_word()
+        self.point = next(self.words, 0) << 32 | next(self.words, 0)
 
-    def next_word(self) -> int:
-        """Return the next word; a single one may lie beyond the end, and is 0."""
-        self.used += 1
-        require(self.used <= len(self.words) + 1, "damaged payload: too short")
-        return self.words[self.used - 1] if self.used <= len(self.words) else 0
-
-    def decode(self, bounds: np.ndarray) -> int:
-        """Decode a symbol given the bounds of the intervals."""
+    def decode(self, frequencies: np.ndarray) -> int:
+        """Decode a symbol given the frequency of each."""
+        bounds = intervals(frequencies)
         step = self.range >> 24
         quantile = ((self.point - self.lower) & MASK64) // step
         require(quantile < 2**24, "damaged payload")
@@ -152,15 +137,13 @@ class RangeDecoder:
         if self.range < 2**32:
             self.lower = (self.lower << 32) & MASK64
             self.range <<= 32
-            self.point = ((self.point << 32) & MASK64) | self.next_word()
+            self.point = ((self.point << 32) & MASK64) | next(self.words, 0)
         return symbol
 
 
 def decode_map(model: Model, decoder: RangeDecoder, rows: int, columns: int) -> np.ndarray:
     """Decode the level of each 8x8 cell, (2 rows, 2 columns)."""
-    sets = model["map_tables"].shape[0]
-    chosen = decoder.decode(intervals(np.ones(sets))) if sets > 1 else 0
-    tables = intervals(model["map_tables"][chosen])
+    tables = model["map_tables"][decoder.decode(np.ones(len(model["map_tables"])))]
     levels = np.zeros((2 * rows + 1, 2 * columns + 1), np.uint8)  # border above and to the left
     for y in range(1, 2 * rows, 2):
         for x in range(1, 2 * columns, 2):
@@ -172,7 +155,7 @@ def decode_map(model: Model, decoder: RangeDecoder, rows: int, columns: int) -> 
     return levels[1:, 1:]
 
 
-def sent_masks(levels: np.ndarray) -> list[np.ndarray]:
+def sent_masks(levels: np.ndarray) -> Grids:
     """Return where codes are sent: a boolean array on the grid of each level."""
     fine = (levels == 2).repeat(2, axis=0).repeat(2, axis=1)
     return [levels[::2, ::2] == 0, levels == 1, fine]
@@ -187,24 +170,23 @@ def sent_latents(mask: np.ndarray) -> np.ndarray:
 
 def decode_latent(tables: np.ndarray, decoder: RangeDecoder, mask: np.ndarray) -> np.ndarray:
     """Decode the z of a level, (channels, height, width)."""
-    sent, bounds = sent_latents(mask), intervals(tables)
+    sent = sent_latents(mask)
     latent = np.zeros((len(tables), *sent.shape), np.int8)
     for y, x in np.argwhere(sent):
-        for channel, channel_bounds in enumerate(bounds):
-            latent[channel, y, x] = decoder.decode(channel_bounds) - 15
+        latent[:, y, x] = [decoder.decode(frequencies) - 15 for frequencies in tables]
     return latent
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Convolve integers (channels, height, width) with zero padding."""
-    size = weight.shape[-1]
+def windows(x: np.ndarray, size: int) -> np.ndarray:
+    """Return the squares around all positions, (channels, size, size, height, width), 0 beyond."""
     padded = np.pad(x, [(0, 0)] + 2 * [2 * ((size - 1) // 2,)])
-    out = np.tile(bias[:, None, None], (1, *x.shape[1:]))
-    for i in range(size):
-        for j in range(size):
-            window = padded[:, i : i + x.shape[1], j : j + x.shape[2]]
-            out += np.einsum("oc,cyx->oyx", weight[:, :, i, j].astype(np.int64), window)
-    return out
+    return np.lib.stride_tricks.sliding_window_view(padded, x.shape[1:], axis=(1, 2))
+
+
+def convolve(model: Model, name: str, x: np.ndarray) -> np.ndarray:
+    """Convolve integers (channels, height, width) with zero padding by the layer of that name."""
+    weight, bias = model[f"{name}.weight"], model[f"{name}.bias"]
+    return np.einsum("ocij,cijyx->oyx", weight, windows(x, weight.shape[-1])) + bias[:, None, None]
 
 
 def requantise(acc: np.ndarray, shift: int, low: int, high: int) -> np.ndarray:
@@ -220,54 +202,79 @@ def shuffle(x: np.ndarray) -> np.ndarray:
 
 
 def hyper_synthesis(model: Model, level: int, latent: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Compute mu and t at the sent positions of a level, (2, n, D)."""
-    s1, s2, s3, s_mu, s_step, one = model[f"hyper.{level}.formats"].tolist()
-
-    def layer(x: np.ndarray, number: int) -> np.ndarray:
-        prefix = f"hyper.{level}.conv{number}"
-        return convolve(x, model[f"{prefix}.weight"], model[f"{prefix}.bias"])
-
-    x = requantise(layer(latent.astype(np.int64), 1), s1, 0, 32767)
-    x = shuffle(requantise(layer(x, 2), s2, 0, 32767))
+    """Compute mu and t on the grid of a level, (2, D, height, width)."""
+    name, (height, width) = f"hyper.{level}", mask.shape
+    s1, s2, s3, s_mu, s_step, one = model[f"{name}.formats"].tolist()
+    x = requantise(convolve(model, f"{name}.conv1", latent.astype(np.int64)), s1, 0, 32767)
+    x = shuffle(requantise(convolve(model, f"{name}.conv2", x), s2, 0, 32767))
     padded = np.pad(one * mask, [(0, -side % 4) for side in mask.shape])
     channels = [padded[i::2, j::2] for i in (0, 1) for j in (0, 1)]
-    x = requantise(layer(np.concatenate([x, channels]), 3), s3, 0, 32767)
-    acc = shuffle(layer(x, 4))[:, : mask.shape[0], : mask.shape[1]][:, mask].T
-    half = model["index_tables.entries"].shape[1]
-    mu = requantise(acc[:, :half], s_mu, -8192, 8192)
-    return np.stack([mu, requantise(acc[:, -half:], s_step, 0, 63)])
+    x = requantise(convolve(model, f"{name}.conv3", np.concatenate([x, channels])), s3, 0, 32767)
+    acc = shuffle(convolve(model, f"{name}.conv4", x))
+    mu, steps = np.split(acc[:, :height, :width], 2)
+    return np.stack([requantise(mu, s_mu, -8192, 8192), requantise(steps, s_step, 0, 63)])
+
+
+def context_planes(model: Model, masks: Grids, known: Grids) -> np.ndarray:
+    """Compute the planes for the last level in `known`, the indices so far (-1: unknown)."""
+    entries, level = model["index_tables.entries"], len(known) - 1
+    depth = entries.shape[1]
+    planes = np.zeros((depth + 3, *masks[level].shape), np.int64)
+    for i, indices in enumerate(known):
+        block = np.ones((2 ** (level - i), 2 ** (level - i)), np.int64)
+        covering = np.kron(indices, block)
+        planes[:depth, covering >= 0] = entries[covering[covering >= 0]].T
+        planes[-2 if i == level else -3] += 4096 * np.kron(masks[i], block)
+    planes[-1] = 4096 * (known[level] >= 0)
+    return planes
+
+
+def correct(model: Model, level: int, prior: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """Correct mu and t, (2, D, height, width), by the planes of the context."""
+    (mu, steps), name = prior, f"context.{level}"
+    s1, s2, s_mu, s_step = model[f"{name}.formats"].tolist()
+    inputs = model[f"{name}.layer1.weight"].shape[1] - 2 * len(mu)
+    surroundings = windows(planes, round((inputs / len(planes)) ** 0.5))
+    x = np.concatenate([surroundings.reshape(inputs, *mu.shape[1:]), mu, 512 * steps])
+    x = requantise(convolve(model, f"{name}.layer1", x), s1, 0, 32767)
+    x = requantise(convolve(model, f"{name}.layer2", x), s2, 0, 32767)
+    mu_acc, steps_acc = np.split(convolve(model, f"{name}.layer3", x), 2)
+    mu = np.clip(mu + requantise(mu_acc, s_mu, -16384, 16384), -8192, 8192)
+    return np.stack([mu, np.clip(steps + requantise(steps_acc, s_step, -64, 64), 0, 63)])
 
 
 def index_frequencies(model: Model, level: int, mu: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Compute the frequencies (n, K) at n positions, given mu and t, each (n, D)."""
-    names = ("entries", "inverse_variance", "log_prior", "exponential", "static")
-    tables = (model[f"index_tables.{name}"].astype(np.int64) for name in names)
-    entries, inverse_variance, log_prior, exponential, static = tables
-    w = inverse_variance[steps]
-    scaled = (log_prior[level] + (2 * w * mu) @ entries.T - w @ entries.T**2) >> 25
-    terms = exponential[np.minimum(scaled.max(axis=1, keepdims=True) - scaled, 4608)]
-    return terms + static[level] * (terms.sum(axis=1, keepdims=True) >> 24)
+    """Compute the frequencies (K,) at a position, given mu and t, each (D,)."""
+    entries, w = model["index_tables.entries"], model["index_tables.inverse_variance"][steps]
+    g = (model["index_tables.log_prior"][level] + entries @ (2 * w * mu) - entries**2 @ w) >> 25
+    terms = model["index_tables.exponential"][np.minimum(g.max() - g, 4608)]
+    return terms + model["index_tables.static"][level] * (terms.sum() >> 24)
 
 
-def decode_indices(
-    model: Model, decoder: RangeDecoder, level: int, latent: np.ndarray, mask: np.ndarray
-) -> np.ndarray:
-    """Decode the indices of a level, in raster order of the sent positions."""
-    mu, steps = hyper_synthesis(model, level, latent, mask)
-    indices: list[int] = []
-    for i in range(0, len(mu), CHUNK):
-        frequencies = index_frequencies(model, level, mu[i : i + CHUNK], steps[i : i + CHUNK])
-        indices += [decoder.decode(bounds) for bounds in intervals(frequencies)]
-    return np.array(indices, np.int32)
+def decode_indices(model: Model, decoder: RangeDecoder, latents: Grids, masks: Grids) -> Grids:
+    """Decode the indices of each level; return them in raster order of the sent positions."""
+    has_context = "context.0.formats" in model
+    known: Grids = []  # the indices of the levels so far, -1 where unknown
+    for level, mask in enumerate(masks):
+        prior = corrected = hyper_synthesis(model, level, latents[level], mask)
+        known.append(np.full(mask.shape, -1))
+        rows, columns = np.indices(mask.shape)
+        turns = TURNS[rows % 2, columns % 2] if has_context else np.zeros(mask.shape)
+        for turn in range(4):
+            if has_context:
+                corrected = correct(model, level, prior, context_planes(model, masks, known))
+            for y, x in np.argwhere(mask & (turns == turn)):
+                frequencies = index_frequencies(model, level, *corrected[:, :, y, x])
+                known[level][y, x] = decoder.decode(frequencies)
+    return [indices[mask].astype(np.int32) for indices, mask in zip(known, masks, strict=True)]
 
 
 def symbol_bytes(symbols: dict) -> bytes:
     """Return the bytes that the symbol checksum covers."""
-    parts = [symbols["levels"].tobytes()]
-    for latent, mask in zip(symbols["latents"], sent_masks(symbols["levels"]), strict=True):
-        parts.append(latent[:, sent_latents(mask)].T.tobytes())
-    parts += [indices.astype("<u2").tobytes() for indices in symbols["indices"]]
-    return b"".join(parts)
+    latents = zip(symbols["latents"], sent_masks(symbols["levels"]), strict=True)
+    parts = [symbols["levels"], *(latent[:, sent_latents(mask)].T for latent, mask in latents)]
+    parts += [indices.astype("<u2") for indices in symbols["indices"]]
+    return b"".join(part.tobytes() for part in parts)
 
 
 def decode_symbols(model: Model, data: bytes) -> dict:
@@ -278,22 +285,14 @@ def decode_symbols(model: Model, data: bytes) -> dict:
     levels = decode_map(model, decoder, -(-header["height"] // 16), -(-header["width"] // 16))
     masks, tables = sent_masks(levels), model["latent_tables"]
     latents = [decode_latent(tables[i], decoder, masks[i]) for i in range(3)]
-    indices = [decode_indices(model, decoder, i, latents[i], masks[i]) for i in range(3)]
-    require(decoder.used >= len(decoder.words), "damaged payload: too long")
+    indices = decode_indices(model, decoder, latents, masks)
+    require(not list(decoder.words), "damaged payload: too long")
     symbols = {"levels": levels, "latents": latents, "indices": indices}
     checksum = struct.pack("<I", zlib.crc32(symbol_bytes(symbols)))
     require(checksum == sections[SYMBOL_CHECKSUM], "wrong symbol checksum")
     return symbols
 
 
-def main(arguments: list[str]) -> None:
-    """Print the SHA-256 of a file's symbols."""
-    if len(arguments) != 2:
-        raise SystemExit("usage: python reference_decoder.py MODEL FILE.hvq")
-    with open(arguments[1], "rb") as file:
-        symbols = decode_symbols(load_model(arguments[0]), file.read())
+if __name__ == "__main__":  # usage: python reference_decoder.py MODEL FILE.hvq
+    symbols = decode_symbols(load_model(sys.argv[1]), np.fromfile(sys.argv[2], np.uint8).tobytes())
     print(hashlib.sha256(symbol_bytes(symbols)).hexdigest())
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,4 +1,5 @@
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hvqcodec.bitstream import (
     Mode,
     Section,
     varint,
+    varints,
 )
 from tests.helpers import Pixels, with_section
 
@@ -228,7 +230,32 @@ def test_garbage_is_refused(garbage: bytes) -> None:
             Bitstream.from_bytes(data)
 
 
-@pytest.mark.parametrize("kind", [131, 200, 255])
+METADATA = (Section.ICC, Section.EXIF, Section.XMP, Section.DPI)
+
+
+@given(bitstreams)
+def test_metadata_are_not_of_the_image(stream: Bitstream) -> None:
+    """Their lines of the table aside as well as their bodies."""
+    others = {kind: body for kind, body in stream.sections.items() if kind not in METADATA}
+    assert stream.image_bytes == len(replace(stream, sections=others).to_bytes())
+    for kind in METADATA:
+        more = replace(stream, sections=stream.sections | {kind: b"0123456789"})
+        assert more.image_bytes == stream.image_bytes
+    alpha = replace(stream, sections=others | {Section.ALPHA: b"0123456789"})
+    bare = replace(stream, sections={k: b for k, b in others.items() if k != Section.ALPHA})
+    assert alpha.image_bytes == bare.image_bytes + 12
+
+
+@given(st.lists(st.integers(0, 2**35 - 1), max_size=5))
+def test_numbers_of_a_body(values: list[int]) -> None:
+    body = b"".join(map(varint, values))
+    assert varints(body, "resolution") == values
+    for damaged in (body + b"\x80", body + b"\x80\x00", body + b"\xff" * 5):
+        with pytest.raises(BitstreamError, match="in its resolution"):
+            varints(damaged, "resolution")
+
+
+@pytest.mark.parametrize("kind", [132, 200, 255])
 def test_unknown_optional_sections_are_skipped(codec: Codec, encoded: bytes, kind: int) -> None:
     extended = with_section(encoded, kind, b"from a later release")
     assert len(extended) > len(encoded)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hvqcodec.entropy.budget import bit_budget
 from hvqcodec.entropy.fixed_point import MU_BITS
 from hvqcodec.granularity import COARSE, FINE, MEDIUM
 from hvqcodec.image import to_blocks
-from tests.helpers import Pixels
+from tests.helpers import Pixels, psnr
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,29 @@ def test_the_estimate_is_what_a_map_of_one_level_costs(
 def test_finer_levels_are_predicted_to_look_better(scene: Scene) -> None:
     coarse, medium, fine = scene.cell_distortion[0].mean((1, 2)).tolist()
     assert coarse > medium > fine > 0
+
+
+def test_measuring_changes_distortions_alone_and_keeps_their_mean(
+    scene: Scene, coffee: Pixels
+) -> None:
+    measured = scene.measured(to_blocks(coffee[100:292, 150:406]))
+    assert measured.cell_distortion.shape == scene.cell_distortion.shape
+    assert (measured.cell_distortion > 0).all()
+    assert not torch.allclose(measured.cell_distortion, scene.cell_distortion, rtol=0.05)
+    means = [s.cell_distortion.mean().item() for s in (measured, scene)]
+    assert means[0] == pytest.approx(means[1], rel=0.2)
+    assert replace(measured, cell_distortion=scene.cell_distortion) == scene
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket"])
+def test_the_best_effort_is_closer_to_the_photo(
+    codec: Codec, name: str, request: pytest.FixtureRequest
+) -> None:
+    photo: Pixels = request.getfixturevalue(name)[100:292, 100:356]
+    fast, best = (codec.compress(photo, bpp=0.09, effort=e) for e in ("fast", "best"))
+    assert len(best) == pytest.approx(len(fast), abs=32)
+    decoded = [np.asarray(codec.decompress(data)) for data in (fast, best)]
+    assert psnr(decoded[0], photo) < psnr(decoded[1], photo)
 
 
 @pytest.mark.parametrize("level", [COARSE, MEDIUM, FINE])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvqcodec import Codec
-from hvqcodec.encoding import analyse
+from hvqcodec.encoding import Scene, analyse
 from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.granularity import (
     BLOCK,
@@ -22,6 +22,7 @@ from hvqcodec.granularity import (
     level_masks,
 )
 from hvqcodec.image import to_blocks
+from hvqcodec.rate import LAMBDA_MAX, LAMBDA_MIN
 from tests.helpers import Pixels, maps
 
 LAMBDAS = [2.0**k for k in range(6, -7, -1)]
@@ -101,17 +102,47 @@ def test_allocate_takes_bits_per_level_and_a_lambda_per_image() -> None:
     assert [set(image.flatten().tolist()) for image in levels] == [{COARSE}, {MEDIUM}, {FINE}]
 
 
-def test_maps_of_a_real_photo_are_nested_and_span_all_levels(
-    codec: Codec, astronaut: Pixels
+def scene_of(codec: Codec, photo: Pixels, effort: str) -> Scene:
+    """Of 256 x 256 pixels."""
+    blocks = to_blocks(photo[:256, 128:384])
+    scene = analyse(codec.model.networks, blocks, codec.model.normative.index_tables.static)
+    return scene.measured(blocks) if effort == "best" else scene
+
+
+@pytest.mark.parametrize("effort", ["fast", "best"])
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket"])
+def test_maps_of_real_photos_are_nested_and_span_all_levels(
+    codec: Codec, name: str, effort: str, request: pytest.FixtureRequest
 ) -> None:
-    scene = analyse(codec.model.networks, to_blocks(astronaut[:256, 128:384]))
-    found = [scene.allocate(1e4 * 0.8**k) for k in range(80)]
+    scene = scene_of(codec, request.getfixturevalue(name), effort)
+    found = [scene.allocate(lambda_) for lambda_ in np.geomspace(LAMBDA_MAX, LAMBDA_MIN, 80)]
     for dearer, cheaper in pairwise(found):
         assert_valid(cheaper)
         assert (cheaper >= dearer).all()
-    assert COARSE in found[0]
-    assert FINE in found[-1]
+    assert (found[0] == COARSE).mean() > 0.3
+    assert (found[-1] == FINE).mean() > 0.1
     assert 1.4 * scene.estimated_bits(found[0]) < scene.estimated_bits(found[-1])
+
+
+@pytest.mark.parametrize("effort", ["fast", "best"])
+def test_maps_are_nested_to_the_last_bit_of_lambda(
+    codec: Codec, astronaut: Pixels, effort: str
+) -> None:
+    """Around the very lambdas at which cells turn from fine to medium, where sums tie."""
+    scene = scene_of(codec, astronaut, effort)
+    distortion, bits = scene.cell_distortion[0].double(), scene.cell_bits[0].double()
+    rising = np.maximum.accumulate(bits.numpy(), 0)
+    gain = (distortion[MEDIUM] - distortion[FINE]).numpy()
+    ties = (gain / np.maximum(rising[FINE] - rising[MEDIUM], 1e-9)).astype(np.float32)
+    ties = ties[(ties > LAMBDA_MIN) & (ties < LAMBDA_MAX)]
+    assert len(ties) > 20
+    changes = 0
+    for tie in ties[:60]:
+        steps = (tie.view(np.int32) + np.arange(-20, 21, dtype=np.int32)).view(np.float32)
+        found = [scene.allocate(float(lambda_)) for lambda_ in steps[::-1]]
+        changes += int((found[0] != found[-1]).any())
+        assert all((cheaper >= dearer).all() for dearer, cheaper in pairwise(found))
+    assert changes > 5
 
 
 def block_entropies(grey: Pixels) -> NDArray[np.float64]:

@@ -1,22 +1,41 @@
+"""From a target to a lambda, on made-up coders; then, with the embedded model, on photos."""
+
 import itertools
 import math
+import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
+from skimage import data
 
-from hvqcodec import RateError
+from benchmarks.metrics import Metrics
+from hvqcodec import Codec, HvqWarning, RateError, probe
+from hvqcodec.models.cards import DEFAULT, list_models
 from hvqcodec.rate import (
+    ENOUGH,
     LAMBDA_AT_0,
     LAMBDA_AT_100,
     LAMBDA_MAX,
     LAMBDA_MIN,
     TRIES,
     Coded,
+    Target,
+    check_choices,
     lambda_for,
     lambda_of_quality,
     meet_target,
+    target_of,
 )
+from tests.helpers import KODAK, TESTS, Pixels
+
+PIXELS = 80_000
+METADATA = 500
+"""Bytes of it in each made-up file."""
+
+PERCEPTUAL = TESTS.parents[1] / "shared" / "perceptual"
 
 
 def estimate(lambda_: float) -> float:
@@ -40,20 +59,21 @@ class Coder:
 
     def __call__(self, lambda_: float) -> Coded:
         self.runs += 1
-        return Coded(repr(lambda_).encode(), self.size(lambda_))
+        size = self.size(lambda_)
+        return Coded(repr(lambda_).encode().ljust(size + METADATA), size)
 
-    def meet(self, target: float, never_exceed: bool = False) -> int:
-        data = meet_target(self, estimate, round(target), never_exceed)
+    def meet(self, size: float, is_limit: bool = False, strict: bool = False) -> int:
+        """Gives the size that counts."""
+        data = meet_target(self, estimate, Target(round(size), PIXELS, is_limit, strict))
         assert self.runs <= TRIES + 1
-        return self.size(float(data))
+        assert len(data) == self.size(float(data)) + METADATA
+        return len(data) if is_limit else self.size(float(data))
 
-    @property
-    def least(self) -> int:
-        return self.size(LAMBDA_MAX)
+    def least(self, is_limit: bool = False) -> int:
+        return self.size(LAMBDA_MAX) + is_limit * METADATA
 
-    @property
-    def most(self) -> int:
-        return self.size(LAMBDA_MIN)
+    def most(self, is_limit: bool = False) -> int:
+        return self.size(LAMBDA_MIN) + is_limit * METADATA
 
 
 coders = st.builds(Coder, st.floats(0.6, 1.7), st.floats(0, 300), st.floats(-0.2, 0.2))
@@ -66,12 +86,55 @@ def test_quality_runs_evenly_from_one_end_to_the_other() -> None:
     ratios = [b / a for a, b in itertools.pairwise(lambdas)]
     assert ratios == pytest.approx([ratios[0]] * 10)
     assert ratios[0] < 1
+    assert lambda_of_quality(None) == lambda_of_quality(50)
+
+
+CHOICES = {"quality": 30.0, "bpp": 0.2, "max_bytes": 900, "ratios": (1, 0, 0)}
+
+
+def check(**choices: object) -> None:
+    check_choices(**(dict.fromkeys(CHOICES) | choices))  # type: ignore[arg-type]
+
+
+def test_one_choice_or_none_is_welcome() -> None:
+    check()
+    for name, value in CHOICES.items():
+        check(**{name: value})
+    for quality in (0, 100, 99.9):
+        check(quality=quality)
+
+
+@pytest.mark.parametrize("names", list(itertools.combinations(CHOICES, 2)))
+def test_two_choices_are_refused(names: tuple[str, str]) -> None:
+    with pytest.raises(RateError, match="give one of"):
+        check(**{name: CHOICES[name] for name in names})
 
 
 @pytest.mark.parametrize("quality", [-0.1, 100.1, math.nan, math.inf, -math.inf])
 def test_other_qualities_are_refused(quality: float) -> None:
     with pytest.raises(RateError, match="between 0 and 100"):
-        lambda_of_quality(quality)
+        check(quality=quality)
+
+
+@pytest.mark.parametrize("name", ["bpp", "max_bytes"])
+@pytest.mark.parametrize("value", [0, -0.0, -1, math.nan, math.inf, -math.inf])
+def test_other_sizes_are_refused(name: str, value: float) -> None:
+    with pytest.raises(RateError, match=f"{name} must be a positive number, not {value}"):
+        check(**{name: value})
+
+
+def test_targets() -> None:
+    assert target_of(None, None, PIXELS) is None
+    assert target_of(0.2, None, 1_003) == Target(25, 1_003)
+    assert target_of(0.2, None, 1_003, strict=True) == Target(25, 1_003, strict=True)
+    assert target_of(None, 77, 1_003) == Target(77, 1_003, is_limit=True)
+
+
+def test_absurd_targets_are_as_good_as_large_ones() -> None:
+    for target in (target_of(1e308, None, PIXELS), target_of(None, 10**400, PIXELS)):
+        assert target is not None
+        assert target.size == ENOUGH
+        assert math.isfinite(target.slack)
 
 
 @given(st.floats(4_100, 80_000))
@@ -86,35 +149,55 @@ def test_lambda_for_ends_at_the_bounds() -> None:
     assert lambda_for(estimate, 0.0) == pytest.approx(LAMBDA_MAX)
 
 
-@given(coders, st.floats(0, 1))
-def test_a_target_within_reach_is_met(coder: Coder, share: float) -> None:
-    target = coder.least + share * (coder.most - coder.least)
-    assert abs(coder.meet(target) - target) <= slack(target) + 1
+@given(coders, st.floats(0, 1), st.booleans())
+def test_a_rate_within_reach_is_met(coder: Coder, share: float, strict: bool) -> None:
+    """Metadata not counted."""
+    target = coder.least() + share * (coder.most() - coder.least())
+    assert abs(coder.meet(target, strict=strict) - target) <= slack(target) + 1
 
 
 @given(coders, st.floats(0, 1))
 def test_a_limit_is_never_exceeded_and_filled(coder: Coder, share: float) -> None:
-    limit = round(coder.least + share * (coder.most - coder.least))
-    found = coder.meet(limit, never_exceed=True)
-    assert limit - slack(limit) - 1 <= found <= limit
+    """Metadata counted."""
+    least, most = coder.least(is_limit=True), coder.most(is_limit=True)
+    limit = round(least + share * (most - least))
+    assert limit - slack(limit) - 1 <= coder.meet(limit, is_limit=True) <= limit
 
 
-@given(coders, st.floats(1, 1e6), st.booleans())
-def test_more_than_the_most_gives_the_most(coder: Coder, factor: float, limit: bool) -> None:
-    target = factor * coder.most + 40
-    assert coder.meet(target, limit) == pytest.approx(coder.most, rel=0.01, abs=17)
+@given(coders, st.floats(1.02, 1e6))
+def test_more_than_the_most_gives_the_most_with_a_notice(coder: Coder, factor: float) -> None:
+    target = factor * coder.most() + 20
+    fact = f"cannot use more than {8 * coder.most() / PIXELS:.4g} bpp"
+    with pytest.warns(HvqWarning, match=f"{fact}: coded at that"):
+        assert coder.meet(target) == coder.most()
+    with pytest.raises(RateError, match=f"{fact}: ask for no more"):
+        coder.meet(target, strict=True)
+
+
+@given(coders, st.floats(1, 1e6))
+def test_a_limit_beyond_the_most_gives_the_most(coder: Coder, factor: float) -> None:
+    """Nothing to warn of: a limit is kept."""
+    most = coder.most(is_limit=True)
+    found = coder.meet(factor * most + 1, is_limit=True, strict=True)
+    assert most - slack(most) - 1 <= found <= most
 
 
 @given(coders, st.floats(0, 1))
 def test_less_than_the_least_is_refused_and_the_least_named(coder: Coder, share: float) -> None:
-    for target, limit in ((share * (coder.least / 1.01 - 18), False), (coder.least - 1, True)):
-        with pytest.raises(RateError, match=rf"smallest file of this image has {coder.least} "):
-            meet_target(coder, estimate, max(1, math.floor(target)), limit)
+    target = max(1, math.floor(share * (coder.least() / 1.01 - 18)))
+    least = f"{8 * coder.least() / PIXELS:.4g} bpp"
+    with pytest.raises(RateError, match=f"smallest file of this image takes {least}: ask for no"):
+        coder.meet(target)
+    least_limit = coder.least(is_limit=True)
+    with pytest.raises(RateError, match=f"takes {least_limit} bytes: ask for no less"):
+        coder.meet(least_limit - 1, is_limit=True)
 
 
 @given(coders, st.booleans())
 def test_the_least_itself_is_within_reach(coder: Coder, limit: bool) -> None:
-    assert coder.meet(coder.least, limit) == pytest.approx(coder.least, rel=0.01, abs=17)
+    assert coder.meet(coder.least(limit), limit) == pytest.approx(
+        coder.least(limit), rel=0.01, abs=17
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +211,66 @@ def test_of_coarse_steps_the_best_is_taken(target: int, limit: bool, expected: i
         return 1_000 if lambda_ > 1 else 2_000
 
     def code(lambda_: float) -> Coded:
-        return Coded(str(size(lambda_)).encode(), size(lambda_))
+        return Coded(bytes(size(lambda_)), size(lambda_))
 
-    assert int(meet_target(code, lambda value: 8.0 * size(value), target, limit)) == expected
+    found = meet_target(
+        code, lambda value: 8.0 * size(value), Target(target, PIXELS, is_limit=limit)
+    )
+    assert len(found) == expected
+
+
+@pytest.fixture(scope="module")
+def base() -> Codec:
+    if DEFAULT not in list_models():
+        pytest.skip("no model is embedded")
+    return Codec.load()
+
+
+def real_photo(number: int) -> Pixels:
+    """(256, 384, 3): of Kodak where it is at hand."""
+    path = KODAK / ("03.png", "13.png", "23.png")[number]
+    if path.exists():
+        photo = np.asarray(Image.open(path).convert("RGB"))
+    else:
+        photo = (data.astronaut, data.coffee, data.rocket)[number]()
+    return np.ascontiguousarray(photo[100:356, 100:484])
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Metrics:
+    return Metrics(PERCEPTUAL if PERCEPTUAL.is_dir() else None)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_up_a_ladder_of_rates(base: Codec, metrics: Metrics, number: int) -> None:
+    """Each rung is met within 1 % or 16 bytes, and none looks worse than the one below."""
+    photo = real_photo(number)
+    most = probe(base.compress(photo, max_bytes=10**6)).bpp
+    ladder = []
+    for bpp in np.geomspace(0.07, min(0.3, 0.95 * most), 10):
+        file = base.compress(photo, bpp=bpp)
+        target = bpp * photo[:, :, 0].size / 8
+        assert abs(len(file) - target) <= slack(target) + 0.5
+        ladder.append(metrics(photo, np.asarray(base.decompress(file))))
+    for low, high in itertools.pairwise(ladder):
+        assert high["psnr"] >= low["psnr"] - 0.05
+        if "lpips" in low:
+            assert high["lpips"] <= 1.01 * low["lpips"]
+    assert ladder[-1]["psnr"] > ladder[0]["psnr"] + 1
+
+
+def test_a_real_photo_at_its_bounds(base: Codec) -> None:
+    photo = real_photo(0)
+    with pytest.warns(HvqWarning, match="cannot use more than") as caught:
+        largest = base.compress(photo, bpp=8)
+    assert len(caught) == 1
+    most = probe(largest).bpp
+    assert f"{most:.4g} bpp" in str(caught[0].message)
+    with pytest.raises(RateError, match=f"cannot use more than {most:.4g} bpp"):
+        base.compress(photo, bpp=8, strict_rate=True)
+    assert base.compress(photo, max_bytes=1_000_000) == largest
+    with pytest.raises(RateError, match=r"takes 0\.\d+ bpp: ask for no less") as refusal:
+        base.compress(photo, bpp=0.01)
+    least = float(re.findall(r"takes (\S+) bpp", str(refusal.value))[0])
+    file = base.compress(photo, bpp=least)
+    assert 8 * len(file) / photo[:, :, 0].size == pytest.approx(least, abs=1e-3)

@@ -20,7 +20,7 @@ from hvqcodec.entropy.symbol_coding import (
 )
 from hvqcodec.image import to_blocks
 from tests import reference_decoder as reference
-from tests.helpers import TINY, Pixels, assert_same_symbols, maps, threads
+from tests.helpers import CONTEXT, TINY, Pixels, assert_same_symbols, maps, threads
 
 LAMBDAS = [0.01, 0.1, 0.8, 5.0, 1e4]
 
@@ -37,6 +37,12 @@ def random_symbols(draw: st.DrawFn) -> Symbols:
         latents.append((z * support).astype(np.int8))
         indices.append(rng.integers(0, 64, mask.sum()).astype(np.int32))
     return Symbols(levels, tuple(latents), tuple(indices))
+
+
+@pytest.fixture(scope="module", params=[TINY, CONTEXT], ids=lambda path: path.stem)
+def codec(request: pytest.FixtureRequest) -> Codec:
+    """Without and with context."""
+    return Codec.load(request.param)
 
 
 def decode(codec: Codec, payload: bytes, symbols: Symbols) -> Symbols:
@@ -95,11 +101,14 @@ def test_the_number_of_threads_does_not_matter(
             assert_same_symbols(decode(codec, payload, symbols), symbols)
 
 
-def test_agrees_with_the_decoder_of_the_page(codec: Codec, mixed: Symbols) -> None:
+def test_agrees_with_the_decoder_of_the_page(
+    codec: Codec, mixed: Symbols, request: pytest.FixtureRequest
+) -> None:
+    model = reference.load_model(request.node.callspec.params["codec"])
     payload = encode_symbols(codec.model.normative, mixed)
     sections = {Section.PAYLOAD: payload, Section.SYMBOL_CRC: mixed.crc().to_bytes(4, "little")}
     data = Bitstream(codec.model.fingerprint, 128, 128, Mode.RGB, sections).to_bytes()
-    found = reference.decode_symbols(reference.load_model(TINY), data)
+    found = reference.decode_symbols(model, data)
     assert_same_symbols(
         Symbols(found["levels"], tuple(found["latents"]), tuple(found["indices"])), mixed
     )

@@ -254,6 +254,34 @@ def test_a_run_can_start_from_a_model(options: Namespace) -> None:
     assert not torch.equal(started.model.analysis.stem.weight, shipped["analysis.stem.weight"])
 
 
+def test_the_entropy_model_alone_learns_on_a_frozen_autoencoder(
+    trainer: train.Trainer, options: Namespace, tmp_path: Path
+) -> None:
+    """It starts from a checkpoint without contexts, and gains them."""
+    options.start = str(options.run / "checkpoint")
+    options.run, options.entropy_only = tmp_path / "entropy", True
+    options.config = {"context_window": 3, "context_channels": 8}
+    options.adamw_lr, options.budget_steps = 0.01, 400
+    learner = train.Trainer(options)
+    before = {k: v.clone() for k, v in learner.model.state_dict().items()}
+    for name, value in trainer.average.items():
+        assert torch.equal(before[name], value)
+    batch = next(batches(load_photos(options.photos), 4, 64, seed=0))
+    bits = [learner.step(batch)["loss"] for _ in range(60)]
+    assert np.mean(bits[-5:]) < 0.8 * np.mean(bits[:5])
+    changed = {
+        k.split(".")[0] for k, v in learner.model.state_dict().items() if (v != before[k]).any()
+    }
+    assert changed == {"hyperpriors", "contexts"}
+
+
+def test_a_start_of_other_sizes_is_refused(trainer: train.Trainer, options: Namespace) -> None:
+    options.start, options.run = str(options.run / "checkpoint"), options.run / "other"
+    options.config = {"codes": 32}
+    with pytest.raises(SystemExit, match="other sizes"):
+        train.Trainer(options)
+
+
 def test_a_resumed_run_takes_the_same_steps(trainer: train.Trainer) -> None:
     resumed = train.Trainer(trainer.options)
     image = torch.from_numpy(load_photos(trainer.options.photos)[0][None, :64, :64].copy())
@@ -306,7 +334,7 @@ def test_a_kill_between_the_swaps_leaves_the_old_checkpoint(tmp_path: Path) -> N
 
 
 def test_training_brings_the_error_down(options: Namespace) -> None:
-    options.budget_steps, options.weights = 200, {"mse": 100}
+    options.budget_steps, options.weights, options.muon_lr = 200, {"mse": 100}, 0.01
     trainer = train.Trainer(options)
     batch = next(batches(load_photos(options.photos), 4, 64, seed=0))
     errors = [trainer.step(batch)["mse"] for _ in range(90)]
@@ -461,7 +489,7 @@ def test_an_exported_model_codes_photos(exported: Path, astronaut: Pixels) -> No
 def test_the_card_of_an_exported_model(exported: Path, continued: Path) -> None:
     card = json.loads(exported.with_suffix(".json").read_text())
     assert card["sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
-    assert card["config"] == CARD["config"]
+    assert ModelConfig.from_dict(card["config"]) == ModelConfig.from_dict(CARD["config"])
     assert card["training"]["steps"] == 803
     assert card["tables"]["integer_over_float"] <= export.WORSE_AT_MOST
     network = load_file(exported)["network.synthesis.to_rgb.weight"]

@@ -108,6 +108,21 @@ def test_a_missing_card_is_named(model: Path) -> None:
         load_model(model)
 
 
+def test_a_card_is_read_without_the_weights(model: Path) -> None:
+    model.write_bytes(b"")
+    assert (
+        cards.card_text(model)
+        == cards.card_text(str(model))
+        == TINY.with_suffix(".json").read_text()
+    )
+    model.with_suffix(".json").write_bytes(b"\xff\xfe")
+    with pytest.raises(ModelError, match="the card of the model cannot be read"):
+        cards.card_text(model)
+    model.with_suffix(".json").unlink()
+    with pytest.raises(ModelError, match="the card of the model cannot be read"):
+        cards.card_text(model)
+
+
 @pytest.mark.parametrize("content", ["", "{", '{"sha256": ', "\x00\x01"])
 def test_a_card_that_is_no_json_is_refused(model: Path, content: str) -> None:
     model.with_suffix(".json").write_text(content)

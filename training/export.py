@@ -24,18 +24,19 @@ from torch import Tensor, nn
 from hvqcodec.encoding import hyperprior
 from hvqcodec.entropy.budget import code_length
 from hvqcodec.entropy.constants import SIGMA_STEPS
+from hvqcodec.entropy.context import IntegerContext
 from hvqcodec.entropy.fixed_point import ACTIVATION_MAX, MU_BITS, IntegerConv, IntegerHyperSynthesis
 from hvqcodec.entropy.map_coding import MAP_TABLE_SUM
 from hvqcodec.entropy.symbol_coding import Normative, Symbols, coded_after_map
 from hvqcodec.entropy.tables import EXP_LAST, STATIC_BITS, STATIC_MAX, IndexTables
-from hvqcodec.granularity import level_masks
 from hvqcodec.models.config import ModelConfig
+from hvqcodec.models.context import Context
 from hvqcodec.models.hyperprior import STEP_UNIT, HyperSynthesis, sigma_from_step
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import ENTRY_SCALE
 from training import checkpoint
 from training.data import Photo, load_photos
-from training.survey import Survey, scenes, survey
+from training.survey import Survey, gaussians, scenes, survey
 
 SURVEY_LAMBDAS = (16.0, 8.0, 4.0, 2.5, 1.5, 1.0, 0.7, 0.45, 0.3, 0.15)
 PRIOR_LAMBDAS = (16.0, 6.0, 2.4, 0.9, 0.4)
@@ -43,6 +44,8 @@ PRIOR_LAMBDAS = (16.0, 6.0, 2.4, 0.9, 0.4)
 blocks only, and the smallest files suffer."""
 CHECK_LAMBDAS = (2.4, 0.9, 0.4)
 WORSE_AT_MOST = 0.005
+HEADROOM = 8
+"""Other photos reach further; 12 bits for what was seen are plenty."""
 MAP_SETS = 8
 PRIOR_PHOTOS = 120
 PLACES = {"photos", "validation", "perceptual", "run", "start"}
@@ -89,47 +92,59 @@ def map_table_sets(counts: NDArray[np.int64]) -> NDArray[np.int32]:
     return tables
 
 
-def integer_conv(conv: nn.Conv2d, scale: Tensor, input_bits: int) -> tuple[IntegerConv, int]:
-    """Weights as int16 with as many fractional bits as fit; returns those bits too.
-
-    scale: factor per input channel, for inputs that come in other units.
-    """
-    assert conv.bias is not None
-    weight = conv.weight.detach().double() * scale.view(1, -1, 1, 1)
+def integer_layer(layer: nn.Conv2d | nn.Linear, input_bits: int) -> tuple[IntegerConv, int]:
+    """Weights as int16 with as many fractional bits as fit; returns those bits too."""
+    assert layer.bias is not None
+    weight = layer.weight.detach().double()
+    if weight.ndim == 2:
+        weight = weight[:, :, None, None]
     bits = math.floor(math.log2(32767 / weight.abs().max().item()))
     return IntegerConv(
         (weight * 2.0**bits).round().to(torch.int16),
-        (conv.bias.detach().double() * 2.0 ** (bits + input_bits)).round().long(),
+        (layer.bias.detach().double() * 2.0 ** (bits + input_bits)).round().long(),
     ), bits
+
+
+def integer_layers(
+    layers: Sequence[nn.Conv2d | nn.Linear], activation_max: NDArray[np.float64], input_bits: int
+) -> tuple[tuple[IntegerConv, ...], tuple[int, ...], list[int]]:
+    """Layers with ReLU between them, each hidden one with the fractional bits that leave
+    `HEADROOM` times its largest seen output, the last with those of mu and of the step.
+
+    Returns them, their shifts and the fractional bits of the hidden layers.
+    """
+    room = [ACTIVATION_MAX / (HEADROOM * max(float(m), 1e-3)) for m in activation_max]
+    fractions = [min(MU_BITS, math.floor(math.log2(r))) for r in room]
+    convs, shifts = [], []
+    for layer, before, after in zip(
+        layers, [input_bits, *fractions], [*fractions, None], strict=True
+    ):
+        integer, bits = integer_layer(layer, before)
+        convs.append(integer)
+        total = bits + before
+        if after is not None:
+            shifts.append(total - after)
+        else:
+            # The step's unit of 8 makes its integers 2^3 finer.
+            shifts += [total - MU_BITS, total - int(math.log2(STEP_UNIT))]
+    if min(shifts) < 1:
+        raise SystemExit(f"cannot quantise the networks: shifts {shifts}")
+    return tuple(convs), tuple(shifts), fractions
 
 
 def integer_hyper_synthesis(
     synthesis: HyperSynthesis, activation_max: NDArray[np.float64]
 ) -> IntegerHyperSynthesis:
-    """Each hidden layer gets the fractional bits that leave twice its largest seen output."""
-    room = [ACTIVATION_MAX / (2 * max(float(m), 1e-3)) for m in activation_max]
-    fractions = [min(14, math.floor(math.log2(r))) for r in room]
-    input_bits = [0, *fractions]
-    convs, shifts = [], []
-    for number, conv in enumerate(
-        (synthesis.conv1, synthesis.conv2, synthesis.conv3, synthesis.conv4)
-    ):
-        ones = torch.ones(conv.in_channels, dtype=torch.float64)
-        integer, bits = integer_conv(conv, ones, input_bits[number])
-        convs.append(integer)
-        total = bits + input_bits[number]
-        if number < 3:
-            shifts.append(total - fractions[number])
-        else:
-            # The step's unit of 8 makes its integers 2^3 finer.
-            shifts += [total - MU_BITS, total - int(math.log2(STEP_UNIT))]
-    if min(shifts) < 1:
-        raise SystemExit(f"cannot quantise the hyper-synthesis: shifts {shifts}")
-    return IntegerHyperSynthesis(
-        (convs[0], convs[1], convs[2], convs[3]),
-        (shifts[0], shifts[1], shifts[2], shifts[3], shifts[4]),
-        1 << fractions[1],
-    )
+    layers = (synthesis.conv1, synthesis.conv2, synthesis.conv3, synthesis.conv4)
+    convs, shifts, fractions = integer_layers(layers, activation_max, input_bits=0)
+    return IntegerHyperSynthesis(convs, shifts, mask_one=1 << fractions[1])
+
+
+def integer_context(context: Context, activation_max: NDArray[np.float64]) -> IntegerContext:
+    layers = (context.layer1, context.layer2, context.layer3)
+    dimensions = context.layer3.out_features // 2
+    convs, shifts, _ = integer_layers(layers, activation_max, input_bits=MU_BITS)
+    return IntegerContext(convs, shifts, dimensions)
 
 
 @torch.inference_mode()
@@ -153,6 +168,10 @@ def normative_part(networks: Model, seen: Survey) -> Normative:
         ),
         to_frequencies(seen.latents, LATENT_TABLE_SUM),
         map_table_sets(seen.map_flags),
+        tuple(
+            integer_context(context.cpu(), seen.context_max[level])
+            for level, context in enumerate(networks.contexts)
+        ),
     )
     normative.check()
     return normative
@@ -162,12 +181,10 @@ def index_log_probabilities(
     networks: Model, symbols: Symbols, level: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """In pieces: log-probabilities (n, K) of the float model and the indices (n,)."""
-    mask = level_masks(torch.from_numpy(symbols.levels)[None])[level]
-    if not mask.any():
+    if not len(symbols.indices[level]):
         return
     prior = hyperprior(networks, level)
-    z = torch.from_numpy(symbols.latents[level])[None].float()
-    mu, sigma = (t[0].permute(1, 2, 0)[mask[0, 0]] for t in prior.synthesis(z, mask))
+    mu, sigma = gaussians(networks, symbols, level)
     index = torch.from_numpy(symbols.indices[level]).long()
     entries = networks.codebook.entries()
     for m, s, i in zip(*(torch.split(t, 4096) for t in (mu, sigma, index)), strict=True):

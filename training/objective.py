@@ -1,7 +1,7 @@
 """The training objective: distortion + lambda x bits, on maps of every kind."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.granularity import BLOCK, CODES_PER_CELL, allocate, level_masks
-from hvqcodec.models.analysis import Analysed
+from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
 from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
 from training.masks import random_lambdas, random_maps
@@ -82,6 +82,8 @@ class Objective:
     probabilities of every code would cost as much as the convolutions."""
     temperature: float = 0.04
     """Of the soft assignment, in squared distance on the unit sphere."""
+    entropy_only: bool = False
+    """The hyperpriors and contexts alone learn; nothing is synthesised."""
     analysis: Callable[[Tensor], Analysed] = field(init=False)
     synthesis: Callable[..., Tensor] = field(init=False)
     code_bits: Tensor = field(default_factory=lambda: torch.full((3,), 9.5))
@@ -111,7 +113,7 @@ class Objective:
         lambdas = random_lambdas(batch).to(image.device)
         levels = random_maps(batch, height // 8, width // 8, image.device)
         with torch.no_grad():
-            cells = 64 * predicted.clamp(-12, 6).exp()
+            cells = cell_distortion(predicted)
             codes_per_cell = torch.tensor(CODES_PER_CELL, device=image.device)
             made = allocate(cells, self.code_bits * codes_per_cell, lambdas)
             use = torch.rand(batch, device=image.device) < allocate_share
@@ -120,25 +122,30 @@ class Objective:
         # well, within the span in which the index rate can follow it.
         price = (0.1 + 0.9 * joint) * torch.where(use, lambdas, 0.5).clamp(0.1, 2.5)
 
-        sent, indices, vq_loss = [], [], image.new_zeros(())
+        sent, indices, maps, vq_loss = [], [], [], image.new_zeros(())
         rate, parts = image.new_zeros(()), {}
-        for level, mask in enumerate(level_masks(levels)):
+        masks = level_masks(levels)
+        for level, mask in enumerate(masks):
             y = analysed.embeddings[level]
             quantised, index, level_vq = self.quantise(y, mask)
             sent.append(quantised)
             indices.append(index)
+            maps.append(torch.zeros_like(mask[:, 0], dtype=torch.int64))
+            maps[-1][mask[:, 0]] = index
             vq_loss = vq_loss + level_vq / 3
-            index_bits, z_bits, soft_bits = self.level_bits(level, y, mask, index)
+            index_bits, z_bits, soft_bits = self.level_bits(level, y, masks, maps)
             for key, bits in (("index", index_bits), ("z", z_bits)):
                 rate = rate + (price * bits).mean() / (height * width)
                 parts[f"{key}{BLOCK[level]}"] = bits.sum().item() / image[:, 0].numel()
             rate = rate + joint * (price * soft_bits).mean() / (height * width)
             self.note_bits(level, mask, index_bits + z_bits)
+        if self.entropy_only:
+            return rate, parts
         output = self.synthesis(tuple(sent), levels)
-        distortion, cell_distortion, metrics = self.distortion((output + 1) / 2, image)
-        chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(-12, 6)
+        distortion, actual, metrics = self.distortion((output + 1) / 2, image)
+        chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)
         # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
-        head_loss = (chosen.exp() - cell_distortion * chosen).mean()
+        head_loss = (chosen.exp() - actual * chosen).mean()
 
         loss = distortion.mean() + rate + self.weights.codebook * vq_loss
         loss = loss + self.weights.head * head_loss
@@ -163,18 +170,27 @@ class Objective:
         return sent.permute(0, 3, 1, 2), index, loss
 
     def level_bits(
-        self, level: int, y: Tensor, mask: Tensor, index: Tensor
+        self, level: int, y: Tensor, masks: Sequence[Tensor], maps: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Per image (B,): bits of the indices, bits of z, and the bits that the soft
+        """masks (B, 1, h, w) and index maps (B, h, w), at least up to this level.
+
+        Per image (B,): bits of the indices, bits of z, and the bits that the soft
         assignment expects (whose gradient goes to the analysis alone)."""
         batch = y.shape[0]
         prior = self.model.hyperpriors[level]
+        mask = masks[level]
+        index = maps[level][mask[:, 0]]
         z = prior.analysis(y, mask)
         noisy = z + torch.rand_like(z) - 0.5
         support = latent_support(mask)
         z_bits = (prior.latent_bits(noisy) * support).sum((1, 2, 3))
         rounded = straight_through(z, z.round().clamp(-LATENT_MAX, LATENT_MAX)) * support
         mu, sigma = prior.synthesis(rounded, mask)
+        entries = self.model.codebook.entries()
+        if self.model.contexts:
+            known = [m[:, 0] for m in masks[: level + 1]], maps[: level + 1]
+            with torch.autocast(y.device.type, enabled=False):
+                mu, sigma = self.model.contexts[level](entries.detach(), *known, mu, sigma)
 
         where = mask[:, 0].nonzero()[:, 0]  # image of each code
         picks = torch.randperm(len(index), device=y.device)[: self.samples]
@@ -185,7 +201,6 @@ class Objective:
         def pick(t: Tensor) -> Tensor:
             return t.permute(0, 2, 3, 1)[mask[:, 0]][picks]
 
-        entries = self.model.codebook.entries()
         with torch.autocast(y.device.type, enabled=False):
             logits = prior.index_logits(pick(mu).float(), pick(sigma).float(), entries)
             bits = -torch.log_softmax(logits, 1) / math.log(2)

@@ -60,6 +60,8 @@ def make_optimisers(
     muon: list[nn.Parameter] = []
     adamw: dict[float, list[nn.Parameter]] = defaultdict(list)
     for name, p in model.named_parameters():
+        if not p.requires_grad:
+            continue
         trunk = name.startswith(("analysis.", "synthesis."))
         head = ".heads." in name or ".to_rgb." in name
         if trunk and p.ndim == 4 and not head:
@@ -69,9 +71,10 @@ def make_optimisers(
             adamw[factor].append(p)
     groups = [{"params": params, "lr": adamw_lr * f} for f, params in adamw.items()]
     optimisers: dict[str, torch.optim.Optimizer] = {
-        "muon": Muon(muon, muon_lr),
         "adamw": torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0),
     }
+    if muon:
+        optimisers["muon"] = Muon(muon, muon_lr)
     for optimiser in optimisers.values():
         for group in optimiser.param_groups:
             group["base_lr"] = group["lr"]

@@ -21,8 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.metrics import LOWER_IS_BETTER, Metrics, bd_rate
-from benchmarks.rd import Point, curve, hvq, measure
+from benchmarks.bd_rate import bd_rate
+from benchmarks.codecs import hvq
+from benchmarks.metrics import LOWER_IS_BETTER, Metrics
+from benchmarks.points import Point, curve, measure
 from hvqcodec.models.cards import DEFAULT, list_models, model_path
 from training.data import load_photos
 

@@ -1,7 +1,8 @@
 """Statistics of a model's symbols on photos, from which export counts its tables."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,7 @@ from torch import Tensor, nn
 from hvqcodec.encoding import Scene, analyse, hyperprior
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.entropy.map_coding import CONTEXTS, Levels, map_flags
-from hvqcodec.entropy.symbol_coding import Symbols, sent_latents
-from hvqcodec.granularity import level_masks
+from hvqcodec.entropy.symbol_coding import Symbols, index_maps, sent_latents
 from hvqcodec.image import to_blocks
 from hvqcodec.models.model import Model
 from training.data import Photo
@@ -30,6 +30,8 @@ class Survey:
     """(maps, CONTEXTS, 2)."""
     activation_max: NDArray[np.float64]
     """(3, 3): largest output of each hidden layer of each hyper-synthesis."""
+    context_max: NDArray[np.float64]
+    """(3, 2): of each context, if there are any."""
 
 
 def scenes(networks: Model, photos: list[Photo]) -> Iterator[Scene]:
@@ -46,6 +48,7 @@ def survey(networks: Model, photos: list[Photo], lambdas: tuple[float, ...]) -> 
         np.zeros((3, config.latent_channels, 2 * LATENT_MAX + 1), np.int64),
         np.zeros((0, CONTEXTS, 2), np.int64),
         np.zeros((3, 3)),
+        np.zeros((3, 2)),
     )
     maps = []
     for scene in scenes(networks, photos):
@@ -71,27 +74,48 @@ def count_symbols(result: Survey, symbols: Symbols) -> None:
             )
 
 
+def gaussians(networks: Model, symbols: Symbols, level: int) -> tuple[Tensor, Tensor]:
+    """mu and step of the codes of a level in raster order, (N, D), by the float networks."""
+    device = networks.codebook.weight.device
+    masks = [torch.from_numpy(mask)[None].to(device) for mask in symbols.masks()]
+    z = torch.from_numpy(symbols.latents[level])[None].float().to(device)
+    pair = hyperprior(networks, level).synthesis(z, masks[level][:, None])
+    if networks.contexts:
+        maps = [index[None].to(device) for index in index_maps(symbols)]
+        known = masks[: level + 1], maps[: level + 1]
+        pair = networks.contexts[level](networks.codebook.entries(), *known, *pair)
+    mu, step = (t[0].permute(1, 2, 0)[masks[level][0]] for t in pair)
+    return mu, step
+
+
 def note_activations(result: Survey, networks: Model, symbols: Symbols) -> None:
-    masks = level_masks(torch.from_numpy(symbols.levels)[None])
-    for level, mask in enumerate(masks):
-        if not mask.any():
+    for level, index in enumerate(symbols.indices):
+        if not len(index):
             continue
         synthesis = hyperprior(networks, level).synthesis
-        largest: list[float] = []
-
-        def note(
-            module: nn.Module, inputs: object, output: Tensor, into: list[float] = largest
-        ) -> None:
-            into.append(output.max().item())
-
-        hidden = (synthesis.conv1, synthesis.conv2, synthesis.conv3)
-        hooks = [conv.register_forward_hook(note) for conv in hidden]
-        z = torch.from_numpy(symbols.latents[level])[None].float()
-        device = networks.codebook.weight.device
-        synthesis(z.to(device), mask.to(device))
+        hidden: list[tuple[nn.Module, NDArray[np.float64], int]] = [
+            (layer, result.activation_max[level], number)
+            for number, layer in enumerate((synthesis.conv1, synthesis.conv2, synthesis.conv3))
+        ]
+        if networks.contexts:
+            context = networks.contexts[level]
+            hidden += [
+                (layer, result.context_max[level], number)
+                for number, layer in enumerate((context.layer1, context.layer2))
+            ]
+        hooks = [layer.register_forward_hook(note_in(*place)) for layer, *place in hidden]
+        gaussians(networks, symbols, level)
         for hook in hooks:
             hook.remove()
-        np.maximum(result.activation_max[level], largest, out=result.activation_max[level])
+
+
+def note_in(maxima: NDArray[np.float64], place: int) -> Callable[[nn.Module, Any, Tensor], None]:
+    """A hook that raises one of the maxima to the largest output."""
+
+    def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        maxima[place] = max(maxima[place], output.max().item())
+
+    return note
 
 
 def flag_counts(levels: Levels) -> NDArray[np.int64]:

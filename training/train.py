@@ -9,7 +9,6 @@ or in minutes, and it is kept in the checkpoint: stop and resume at will.
 """
 
 import argparse
-import copy
 import json
 import signal
 import threading
@@ -43,13 +42,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--validation", type=Path, nargs="*", default=[])
     parser.add_argument("--perceptual", type=Path, help="folder with the LPIPS and DLP networks")
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoint and log")
-    parser.add_argument("--start", help="a model, to begin a new run from its weights")
+    parser.add_argument(
+        "--start", help="a model or the folder of a checkpoint, to begin a new run from its weights"
+    )
+    parser.add_argument(
+        "--entropy-only",
+        action="store_true",
+        help="hyperpriors and contexts alone, on a frozen autoencoder",
+    )
     parser.add_argument("--minutes", type=float, default=1e9, help="stop cleanly after so many")
     parser.add_argument("--budget-minutes", type=float, help="length of the whole schedule")
     parser.add_argument("--budget-steps", type=int, help="the same in steps")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
-    parser.add_argument("--muon-lr", type=float, default=0.01)
+    parser.add_argument("--muon-lr", type=float, default=0.003)
     parser.add_argument("--adamw-lr", type=float, default=1e-3)
     parser.add_argument("--anneal-from", type=float, default=0.3, help="share of the budget")
     parser.add_argument("--joint-from", type=float, default=0.15, help="share of the budget")
@@ -87,6 +93,24 @@ def ramp(value: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (value - start) / (end - start)))
 
 
+def start_from(name: str, config: dict[str, Any]) -> Model:
+    """The weights of a model or of a checkpoint, with contexts added if the config asks for
+    them and they have none."""
+    if (Path(name) / "facts.json").exists():
+        tensors, facts = checkpoint.load(Path(name))
+        sizes, state = facts["config"], {k[4:]: v for k, v in tensors.items() if k[:4] == "ema."}
+    else:
+        networks = load_model(name).networks
+        sizes, state = networks.config.to_dict(), networks.state_dict()
+    model = Model(ModelConfig.from_dict(sizes | config))
+    fresh = {k: v for k, v in model.state_dict().items() if k.startswith("contexts.")}
+    try:
+        model.load_state_dict(fresh | state)
+    except RuntimeError as error:
+        raise SystemExit(f"{name} has other sizes than {config} asks for: {error}") from error
+    return model
+
+
 class Trainer:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -98,16 +122,21 @@ class Trainer:
         if folder.exists() or folder.with_name("checkpoint.old").exists():
             tensors, facts = checkpoint.load(folder)
         if options.start and not tensors:
-            start = load_model(options.start).networks
-            self.model = copy.deepcopy(start).requires_grad_(True).train()
+            self.model = start_from(options.start, options.config)
         else:
             self.model = Model(ModelConfig.from_dict(facts["config"]))
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
+        if options.entropy_only:
+            self.model.requires_grad_(False)
+            self.model.hyperpriors.requires_grad_(True)
+            self.model.contexts.requires_grad_(True)
         self.optimisers = make_optimisers(self.model, options.muon_lr, options.adamw_lr)
         weights = Weights(**options.weights)
         distortion = self.distortion(weights, torch.bfloat16)
         self.metrics = self.distortion(weights, torch.float32)
-        self.objective = Objective(self.model, distortion, weights)
+        self.objective = Objective(
+            self.model, distortion, weights, entropy_only=options.entropy_only
+        )
         if options.compile:
             self.objective.analysis = torch.compile(self.model.analysis)
             self.objective.synthesis = torch.compile(self.model.synthesis)
@@ -172,7 +201,8 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = group["base_lr"] * max(rate, 1e-3)
             optimiser.zero_grad(set_to_none=True)
-        joint = ramp(share, self.options.joint_from, self.options.joint_from + 0.15)
+        stage = ramp(share, self.options.joint_from, self.options.joint_from + 0.15)
+        joint = 1.0 if self.options.entropy_only else stage
         allocate_share = ALLOCATE_SHARE * ramp(self.progress.steps, 300, 600)
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
@@ -186,7 +216,8 @@ class Trainer:
             state = self.model.state_dict()
             torch._foreach_lerp_(list(self.average.values()), list(state.values()), 1 - decay)
         self.progress.steps += 1
-        if self.progress.steps % 300 == 0 and share < 0.7:
+        learns = not self.options.entropy_only and share < 0.7
+        if learns and self.progress.steps % 300 == 0:
             self.objective.reseed_dead(self.optimisers["adamw"])
         return report | {"loss": loss.item()}
 
@@ -222,7 +253,8 @@ class Trainer:
             last = now
             if self.progress.steps % 100 == 0:
                 means = {k: v / count for k, v in sums.items()}
-                means["psnr"] = -10 * torch.tensor(means.pop("mse")).log10().item()
+                if "mse" in means:
+                    means["psnr"] = -10 * torch.tensor(means.pop("mse")).log10().item()
                 means["bpp"] = bits_per_pixel(means)
                 self.log(
                     **{k: round(v, 4) for k, v in means.items()},

@@ -1,14 +1,16 @@
 """A quick look at held-out photos while training: float estimates, no files."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hvqcodec.encoding import hyperprior
 from hvqcodec.granularity import CODES_PER_CELL, allocate, level_masks
-from hvqcodec.models.hyperprior import Hyperprior, latent_support
+from hvqcodec.models.analysis import cell_distortion
+from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
 from training.data import Photo
 from training.objective import Distortion
@@ -32,17 +34,15 @@ def validate(
         for photo in photos[:limit]:
             image = centre(photo, size).to(device)
             analysed = model.analysis(2 * image - 1)
-            cells = 64 * model.distortion_head(analysed.features).exp()
+            cells = cell_distortion(model.distortion_head(analysed.features))
             levels = allocate(cells, cells_bits, torch.tensor([lambda_], device=device))
-            sent, bits = [], 0.0
-            for level, mask in enumerate(level_masks(levels)):
-                y = analysed.embeddings[level]
+            masks, maps, sent, bits = level_masks(levels), [], [], 0.0
+            for y in analysed.embeddings:
                 index = model.codebook.nearest(y.permute(0, 2, 3, 1).flatten(0, 2))
-                index = index.view(y.shape[0], *y.shape[2:])
-                sent.append(model.codebook.lookup(index).permute(0, 3, 1, 2))
-                bits += float_bits(
-                    model.hyperpriors[level], y, mask, index, model.codebook.entries()
-                )
+                maps.append(index.view(y.shape[0], *y.shape[2:]))
+                sent.append(model.codebook.lookup(maps[-1]).permute(0, 3, 1, 2))
+            for level, y in enumerate(analysed.embeddings):
+                bits += float_bits(model, level, y, masks, maps)
             output = model.synthesis(tuple(sent), levels).clamp(-1, 1)
             output = ((output + 1) * 127.5).round() / 255
             _, _, metrics = distortion(output, image)
@@ -55,14 +55,23 @@ def validate(
         yield {"lambda": lambda_} | means
 
 
-def float_bits(prior: Hyperprior, y: Tensor, mask: Tensor, index: Tensor, entries: Tensor) -> float:
+def float_bits(
+    model: Model, level: int, y: Tensor, masks: Sequence[Tensor], maps: Sequence[Tensor]
+) -> float:
     """Bits of a level's indices and z by the float model, for one image."""
+    mask, prior = masks[level], hyperprior(model, level)
     if not mask.any():
         return 0.0
     z = prior.latents(y, mask)
-    bits = (prior.latent_bits(z) * latent_support(mask)).sum().item()
-    mu, sigma = (t.permute(0, 2, 3, 1)[mask[:, 0]] for t in prior.synthesis(z, mask))
-    return bits + prior.index_bits(mu, sigma, entries, index[mask[:, 0]]).sum().item()
+    z_bits = (prior.latent_bits(z) * latent_support(mask)).sum().item()
+    pair = prior.synthesis(z, mask)
+    entries = model.codebook.entries()
+    if model.contexts:
+        known = [m[:, 0] for m in masks[: level + 1]], maps[: level + 1]
+        pair = model.contexts[level](entries, *known, *pair)
+    mu, sigma = (t[0].permute(1, 2, 0)[mask[0, 0]] for t in pair)
+    index_bits = prior.index_bits(mu, sigma, entries, maps[level][mask[:, 0]])
+    return z_bits + index_bits.sum().item()
 
 
 def centre(photo: Photo, size: int) -> Tensor:

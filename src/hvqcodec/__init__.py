@@ -1,69 +1,51 @@
 """hvqcodec: a learned image codec for small, good-looking files.
 
 >>> import hvqcodec
->>> data = hvqcodec.compress(photo, bpp=0.15)
+>>> data = hvqcodec.compress("photo.png", bpp=0.15)
 >>> image = hvqcodec.decompress(data)
+>>> image.size
+(512, 512)
 """
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from hvqcodec.errors import (
     BitstreamError,
+    FileError,
     HvqError,
+    HvqWarning,
     ImageError,
     ModelError,
     RateError,
     UnknownFingerprintError,
     UnsupportedVersionError,
 )
+from hvqcodec.facade import compress, compress_file, decompress, decompress_file
+from hvqcodec.probing import Info, probe
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from hvqcodec.codec import Codec
-    from hvqcodec.image import ImageSource
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BitstreamError",
     "Codec",
+    "FileError",
     "HvqError",
+    "HvqWarning",
     "ImageError",
+    "Info",
     "ModelError",
     "RateError",
     "UnknownFingerprintError",
     "UnsupportedVersionError",
     "compress",
+    "compress_file",
     "decompress",
+    "decompress_file",
+    "probe",
 ]
-
-
-@cache
-def _default_codec() -> "Codec":
-    from hvqcodec.codec import Codec
-
-    return Codec.load()
-
-
-def compress(
-    img: "ImageSource",
-    *,
-    quality: float | None = None,
-    bpp: float | None = None,
-    max_bytes: int | None = None,
-    ratios: tuple[float, float, float] | None = None,
-) -> bytes:
-    """`Codec.compress` with the model inside the package, loaded once."""
-    return _default_codec().compress(
-        img, quality=quality, bpp=bpp, max_bytes=max_bytes, ratios=ratios
-    )
-
-
-def decompress(data: bytes) -> "Image":
-    """`Codec.decompress` with the model inside the package, loaded once."""
-    return _default_codec().decompress(data)
 
 
 def __getattr__(name: str) -> object:

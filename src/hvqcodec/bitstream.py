@@ -10,7 +10,7 @@ anything is decoded. There is one way to write what is parsed: no padding, short
 """
 
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from hvqcodec.errors import BitstreamError, UnsupportedVersionError
@@ -38,16 +38,19 @@ class Section(IntEnum):
     SYMBOL_CRC = 2
     """CRC-32 of all decoded symbols, 4 bytes: the one check that notices wrong tables."""
     ALPHA = 3
-    """Transparency, 8 bits per pixel, zlib."""
+    """Transparency, 8 bits per pixel, zlib; nothing if it is opaque throughout."""
     ICC = 128
     """Colour profile: zlib, or one byte for a well-known one."""
     EXIF = 129
     """zlib."""
     XMP = 130
     """zlib."""
+    DPI = 131
+    """Two varints."""
 
 
 FIRST_OPTIONAL = 128
+METADATA = (Section.ICC, Section.EXIF, Section.XMP, Section.DPI)
 _REQUIRED = (Section.PAYLOAD, Section.SYMBOL_CRC)
 
 
@@ -75,6 +78,12 @@ class Bitstream:
         header += zlib.crc32(header).to_bytes(4, "little")
         return bytes(header) + b"".join(body for _, body in sorted(self.sections.items()))
 
+    @property
+    def image_bytes(self) -> int:
+        """Of the file, if it carried no metadata."""
+        sections = {kind: body for kind, body in self.sections.items() if kind not in METADATA}
+        return len(replace(self, sections=sections).to_bytes())
+
     @classmethod
     def from_bytes(cls, data: bytes) -> "Bitstream":
         """Raises BitstreamError, or UnsupportedVersionError for a newer version."""
@@ -84,8 +93,7 @@ class Bitstream:
         version = reader.take(1, "version")[0]
         if version != VERSION:
             raise UnsupportedVersionError(
-                f"the file has format version {version}; this hvqcodec reads version {VERSION}: "
-                "a newer release may read it"
+                f"the file has format version {version}; this hvqcodec reads version {VERSION}"
             )
         fingerprint = reader.take(FINGERPRINT_BYTES, "fingerprint")
         width, height = reader.varint("width"), reader.varint("height")
@@ -150,7 +158,7 @@ class _Reader:
                 if shift and not byte:
                     break
                 return value
-        raise BitstreamError(f"the header is damaged: a bad number in its {what}")
+        raise BitstreamError(f"the file is damaged: a bad number in its {what}")
 
 
 def varint(value: int) -> bytes:
@@ -161,3 +169,12 @@ def varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
+
+
+def varints(body: bytes, what: str) -> list[int]:
+    """The numbers of a body that holds nothing else; raises BitstreamError."""
+    reader = _Reader(body)
+    values = []
+    while reader.position < len(body):
+        values.append(reader.varint(what))
+    return values

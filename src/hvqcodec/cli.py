@@ -1,26 +1,83 @@
 """The command line: thin, and free of torch until something is coded."""
 
-import os
-import tempfile
-from collections.abc import Callable
-from functools import wraps
+import json
+import sys
+import warnings
+from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 from hvqcodec import __version__
-from hvqcodec.bitstream import Bitstream, Section
-from hvqcodec.errors import HvqError, RateError, UnknownFingerprintError
+from hvqcodec.bitstream import Bitstream
+from hvqcodec.errors import HvqError, HvqWarning, ImageError, RateError, in_file
+from hvqcodec.files import check_output, read_file, write_atomically
 from hvqcodec.models import cards
+from hvqcodec.probing import Info, probe
+from hvqcodec.saving import format_of, to_file_bytes
 
 if TYPE_CHECKING:
     from hvqcodec.codec import Codec
 
-F = TypeVar("F", bound=Callable[..., Any])
+STREAM = Path("-")
+"""Standard input or output."""
 
-INPUT = click.Path(exists=True, dir_okay=False, path_type=Path)
-OUTPUT = click.Path(dir_okay=False, path_type=Path)
+
+class OneLine(click.Group):
+    """A group whose commands say what is wrong in one line on standard error: status 1 for a
+    fault of the file or image, 2 for a fault of the call; and notices likewise."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        kwargs["standalone_mode"] = False
+        # Pillow's own warnings speak of the inside of files, not of what was done.
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            status = self._run(*args, **kwargs)
+        for warning in caught:
+            if issubclass(warning.category, HvqWarning):
+                say("Notice", str(warning.message))
+        sys.exit(status)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            # Click would put an empty line before the one that says so.
+            raise click.Abort from None
+
+    def _run(self, *args: Any, **kwargs: Any) -> int:
+        try:
+            status = super().main(*args, **kwargs)
+            return status if isinstance(status, int) else 0
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "hvq"
+            fault = 2, f"{error.format_message()} ({path} --help says more)"
+        except click.ClickException as error:
+            fault = error.exit_code, error.format_message()
+        except HvqError as error:
+            fault = 2 if isinstance(error, RateError) else 1, str(error)
+        except (click.Abort, KeyboardInterrupt):
+            fault = 130, "interrupted"
+        except OSError as error:
+            name = f"{error.filename}: " if error.filename else ""
+            fault = 1, f"{name}{error.strerror or error}"
+        say("Error", fault[1])
+        return fault[0]
+
+
+def say(kind: str, message: str) -> None:
+    click.echo(f"{kind}: {' '.join(message.split())}", err=True)
+
+
+def complete_model(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of embedded models, else files."""
+    names = [name for name in cards.list_models() if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
 
 
 def parse_ratios(
@@ -36,161 +93,202 @@ def parse_ratios(
     return fine, medium, coarse
 
 
-def one_line_errors(command: F) -> F:
-    """A fault of the file is one line and status 1; a fault of the call is status 2."""
+INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
 
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except RateError as error:
-            raise click.UsageError(str(error)) from error
-        except HvqError as error:
-            raise click.ClickException(str(error)) from error
-        except OSError as error:
-            name = f"{error.filename}: " if error.filename else ""
-            raise click.ClickException(f"{name}{error.strerror or error}") from error
-
-    return run  # type: ignore[return-value]
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """The destination is absent, the old file or the complete new one, at any moment."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~current_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Of the networks: cpu, cuda, cuda:1, ..."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Of the processor; all without it."
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+decoding_model_option = click.option(
+    "--model",
+    shell_complete=complete_model,
+    help="Where to find the model, if it is not inside the package.",
+)
 
 
-def current_umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
-
-
-def refuse_overwrite(source: Path, output: Path, overwrite: bool) -> None:
-    if output.exists() and (not overwrite or output.samefile(source)):
-        hint = "is the input itself" if output.samefile(source) else "exists: pass --overwrite"
-        raise click.ClickException(f"{output} {hint}")
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=OneLine, no_args_is_help=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="hvq")
 def main() -> None:
-    """Encode photos into small, good-looking .hvq files, and decode them."""
+    """Encode photos into small, good-looking .hvq files, and decode them.
+
+    A file named - is standard input or output.
+    """
 
 
 @main.command()
 @click.argument("photo", type=INPUT)
-@click.option("-o", "--output", type=OUTPUT, help="Default: beside the photo, suffix .hvq.")
+@click.option("-o", "--output", type=OUTPUT, help="Default: the photo's name with .hvq.")
 @click.option("--quality", type=float, help="0 to 100; 50 if nothing is said.")
 @click.option("--rate", type=float, metavar="BPP", help="Bits per pixel, met within 1 %.")
-@click.option("--max-bytes", type=int, help="Size of the file, never exceeded.")
+@click.option("--max-bytes", type=int, metavar="N", help="Size of the file, never exceeded.")
+@click.option(
+    "--strict-rate", is_flag=True, help="Fail if the photo cannot use as many bits as --rate."
+)
+@click.option(
+    "--allocation",
+    type=click.Choice(["rd", "entropy"]),
+    default="rd",
+    show_default=True,
+    help="How blocks get their granularity; entropy is Control-GIC's way and takes --ratios.",
+)
 @click.option(
     "--ratios", callback=parse_ratios, metavar="F,M,C", help="Shares of fine, medium, coarse."
 )
-@click.option("--model", default=cards.DEFAULT, help="Name, or path of a .safetensors file.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--overwrite", is_flag=True)
-@one_line_errors
+@click.option(
+    "--effort",
+    type=click.Choice(["fast", "best"]),
+    default="fast",
+    show_default=True,
+    help="Predict, or measure on trial decodings, what each block gains.",
+)
+@click.option("--strip", is_flag=True, help="Drop metadata; turn upright and into sRGB.")
+@click.option(
+    "--model",
+    shell_complete=complete_model,
+    default=cards.DEFAULT,
+    show_default=True,
+    help="Name, path of a .safetensors file, or hub:organisation/name[@revision].",
+)
+@device_option
+@threads_option
+@overwrite_option
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
 def encode(
     photo: Path,
     output: Path | None,
-    quality: float | None,
     rate: float | None,
-    max_bytes: int | None,
+    allocation: str,
     ratios: tuple[float, float, float] | None,
     model: str,
     device: str,
+    threads: int | None,
     overwrite: bool,
+    as_json: bool,
+    **choices: Any,
 ) -> None:
     """Encode PHOTO into an .hvq file."""
-    output = output or photo.with_suffix(".hvq")
-    refuse_overwrite(photo, output, overwrite)
-    codec = load_codec(model, device)
-    data = codec.compress(photo, quality=quality, bpp=rate, max_bytes=max_bytes, ratios=ratios)
-    write_atomically(output, data)
-    stream = Bitstream.from_bytes(data)
-    pixels = stream.width * stream.height
-    click.echo(f"{output}: {len(data)} bytes, {8 * len(data) / pixels:.4f} bpp")
+    if choices["strict_rate"] and rate is None:
+        raise click.UsageError("--strict-rate goes with --rate")
+    if (allocation == "entropy") != (ratios is not None):
+        raise click.UsageError("--allocation entropy and --ratios go together")
+    output = output or (STREAM if photo == STREAM else photo.with_suffix(".hvq"))
+    if output != STREAM:
+        check_output(output, photo, overwrite)
+    source = BytesIO(read(photo)) if photo == STREAM else photo
+    codec = load_codec(model, device, threads)
+    data = codec.compress(source, bpp=rate, ratios=ratios, **choices)
+    write(output, data)
+    info = probe(data)
+    line = f"{click.format_filename(output)}: {info.file_bytes} bytes, {info.bpp:.4f} bpp"
+    report = {"output": str(output)} | asdict(info)
+    click.echo(json.dumps(report) if as_json else line, err=output == STREAM)
 
 
 @main.command()
 @click.argument("file", type=INPUT)
-@click.option("-o", "--output", type=OUTPUT, help="Default: beside the file, suffix .png.")
-@click.option("--model", help="Path of the .safetensors file, if the model is not embedded.")
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--overwrite", is_flag=True)
-@one_line_errors
+@click.option(
+    "-o",
+    "--output",
+    type=OUTPUT,
+    help="Default: the file's name with .png. The suffix decides the format: PNG, JPEG, WebP, "
+    "TIFF or PPM; - is PNG.",
+)
+@decoding_model_option
+@device_option
+@threads_option
+@overwrite_option
 def decode(
-    file: Path, output: Path | None, model: str | None, device: str, overwrite: bool
+    file: Path,
+    output: Path | None,
+    model: str | None,
+    device: str,
+    threads: int | None,
+    overwrite: bool,
 ) -> None:
-    """Decode the .hvq FILE into an image; its suffix decides the format."""
-    output = output or file.with_suffix(".png")
-    refuse_overwrite(file, output, overwrite)
-    data = file.read_bytes()
-    fingerprint = Bitstream.from_bytes(data).fingerprint
-    codec = load_codec(model or cards.model_for(fingerprint), device)
-    image = codec.decompress(data)
-    write_atomically(output, image_bytes(image, output.suffix))
+    """Decode the .hvq FILE into an image."""
+    output = output or (STREAM if file == STREAM else file.with_suffix(".png"))
+    suffix = ".png" if output == STREAM else output.suffix
+    try:
+        format_of(suffix)
+    except ImageError as error:
+        raise click.UsageError(str(error)) from None
+    if output != STREAM:
+        check_output(output, file, overwrite)
+    data = read(file)
+    with in_file(name_of(file)):
+        fingerprint = Bitstream.from_bytes(data).fingerprint
+        codec = load_codec(model or cards.model_for(fingerprint), device, threads)
+        image = codec.decompress(data)
+    write(output, to_file_bytes(image, suffix))
 
 
 @main.command()
 @click.argument("file", type=INPUT)
 @click.option("--verbose", is_flag=True, help="Where the bits go; loads the model.")
-@click.option("--model", help="Path of the .safetensors file, if the model is not embedded.")
-@one_line_errors
-def info(file: Path, verbose: bool, model: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
+@decoding_model_option
+def info(file: Path, verbose: bool, as_json: bool, model: str | None) -> None:
     """Say what an .hvq FILE holds."""
-    data = file.read_bytes()
-    stream = Bitstream.from_bytes(data)
-    try:
-        name = cards.model_for(stream.fingerprint)
-    except UnknownFingerprintError:
-        name = "not embedded"
-    click.echo(f"size         {stream.width} x {stream.height}, {stream.mode.name.lower()}")
-    click.echo(f"bytes        {len(data)}, {8 * len(data) / stream.width / stream.height:.4f} bpp")
-    click.echo(f"model        {stream.fingerprint.hex()} ({name})")
-    for kind, body in stream.sections.items():
-        known = kind in tuple(Section)
-        title = Section(kind).name.lower().replace("_", " ") if known else f"section {kind}"
-        click.echo(f"{title:<12} {len(body)} bytes")
-    if verbose:
-        codec = load_codec(model or cards.model_for(stream.fingerprint), "cpu")
-        for part, amount in codec.inspect(data).items():
-            click.echo(f"{part:<16} {amount:.0f}")
+    data, budget = read(file), {}
+    with in_file(name_of(file)):
+        facts = probe(data)
+        if verbose:
+            name = model or cards.model_for(bytes.fromhex(facts.fingerprint))
+            budget = load_codec(name, "cpu", None).inspect(data)
+    if as_json:
+        click.echo(json.dumps(asdict(facts) | ({"budget": budget} if verbose else {})))
+        return
+    for line in describe(facts):
+        click.echo(line)
+    for part, amount in budget.items():
+        share = amount / (1 if part.endswith("bytes") else 8) / facts.file_bytes
+        click.echo(f"{part.replace('_', ' '):<16} {amount:>9.0f}  {share:6.1%} of the file")
 
 
-@main.group()
+def describe(info: Info) -> list[str]:
+    """Lines for people."""
+    model = info.model or "not inside this package"
+    return [
+        f"size         {info.width} x {info.height}, {info.mode}",
+        f"bytes        {info.file_bytes}, {info.bpp:.4f} bpp",
+        f"format       version {info.version}",
+        f"model        {info.fingerprint} ({model})",
+        *(f"{name:<12} {size} bytes" for name, size in info.sections.items()),
+    ]
+
+
+@main.group(no_args_is_help=False)
 def models() -> None:
     """The models that are at hand."""
 
 
 @models.command("list")
-def models_list() -> None:
+@click.option("--json", "as_json", is_flag=True, help="With their cards, as JSON.")
+def models_list(as_json: bool) -> None:
     """Names of the models inside the package."""
-    for name in cards.list_models():
+    names = cards.list_models()
+    if as_json:
+        click.echo(json.dumps({name: json.loads(cards.card_text(name)) for name in names}))
+        return
+    for name in names:
         click.echo(name)
 
 
 @models.command("info")
-@click.argument("model", default=cards.DEFAULT)
-@one_line_errors
+@click.argument("model", default=cards.DEFAULT, shell_complete=complete_model)
 def models_info(model: str) -> None:
     """The card of MODEL, as JSON."""
-    click.echo(cards.model_path(model).with_suffix(".json").read_text(), nl=False)
+    click.echo(cards.card_text(model), nl=False)
 
 
 @models.command("path")
-@click.argument("model", default=cards.DEFAULT)
-@one_line_errors
+@click.argument("model", default=cards.DEFAULT, shell_complete=complete_model)
 def models_path(model: str) -> None:
     """Where the weights of MODEL lie."""
     click.echo(cards.model_path(model))
@@ -198,7 +296,6 @@ def models_path(model: str) -> None:
 
 @models.command("download")
 @click.argument("model", metavar="hub:ORGANISATION/NAME[@REVISION]")
-@one_line_errors
 def models_download(model: str) -> None:
     """Fetch a MODEL from the Hub into the cache, and check it."""
     from hvqcodec.models.zoo import load_model
@@ -207,22 +304,36 @@ def models_download(model: str) -> None:
     click.echo(cards.model_path(model))
 
 
-def load_codec(model: str, device: str) -> "Codec":
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a SHELL: eval "$(hvq completion bash)"."""
+    script = get_completion_class(shell)
+    assert script is not None
+    click.echo(script(main, {}, "hvq", "_HVQ_COMPLETE").source())
+
+
+def load_codec(model: str, device: str, threads: int | None) -> "Codec":
+    import torch
+
     from hvqcodec.codec import Codec
 
+    if threads:
+        torch.set_num_threads(threads)
     return Codec.load(model, device=device)
 
 
-def image_bytes(image: Any, suffix: str) -> bytes:
-    import io
+def name_of(path: Path) -> str:
+    return "standard input" if path == STREAM else str(path)
 
-    from PIL import Image
 
-    image_format = Image.registered_extensions().get(suffix.lower())
-    if image_format not in Image.SAVE:
-        raise click.UsageError(f"unknown image suffix {suffix!r}: try .png")
-    buffer = io.BytesIO()
-    if image_format == "JPEG":
-        image = image.convert("L" if image.mode in ("L", "LA") else "RGB")
-    image.save(buffer, image_format)
-    return buffer.getvalue()
+def read(path: Path) -> bytes:
+    return sys.stdin.buffer.read() if path == STREAM else read_file(path)
+
+
+def write(path: Path, data: bytes) -> None:
+    if path == STREAM:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomically(path, data)

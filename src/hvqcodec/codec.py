@@ -1,33 +1,42 @@
 """The codec: an image to the bytes of an `.hvq` file, and back."""
 
 from os import PathLike
+from typing import Literal, get_args, overload
 
 import torch
 from PIL import Image
 
 from hvqcodec import rate
+from hvqcodec.alpha import pack_alpha, unpack_alpha
 from hvqcodec.bitstream import Bitstream, Section
-from hvqcodec.encoding import Scene, analyse
+from hvqcodec.decoding import synthesise
+from hvqcodec.encoding import analyse
 from hvqcodec.entropy.budget import bit_budget
 from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
-from hvqcodec.errors import BitstreamError, ImageError, RateError, UnknownFingerprintError
-from hvqcodec.granularity import allocate_by_entropy, level_masks
+from hvqcodec.errors import BitstreamError, ImageError, UnknownFingerprintError
+from hvqcodec.granularity import allocate_by_entropy
 from hvqcodec.image import (
+    ImageResult,
     ImageSource,
     Picture,
+    Pixels,
+    ResultKind,
     from_blocks,
-    pack_alpha,
     read_picture,
     to_blocks,
-    unpack_alpha,
+    to_grey,
+    to_result,
 )
+from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
 from hvqcodec.timing import step
 
 MAX_PIXELS = 256_000_000
 """Larger images are refused."""
+
+Effort = Literal["fast", "best"]
 
 
 class Codec:
@@ -46,6 +55,8 @@ class Codec:
         """Load a model by its name or by the path of its `.safetensors` file.
 
         Raises ModelError. The entropy path runs on the CPU whatever the device.
+
+        >>> codec = Codec.load("base", device="cpu")
         """
         return cls(load_model(name_or_path, device))
 
@@ -57,80 +68,109 @@ class Codec:
         bpp: float | None = None,
         max_bytes: int | None = None,
         ratios: tuple[float, float, float] | None = None,
+        strict_rate: bool = False,
+        strip: bool = False,
+        effort: Effort = "fast",
     ) -> bytes:
-        """The bytes of an `.hvq` file. Give at most one of the four choices.
+        """The bytes of an `.hvq` file. Give at most one of the first four choices.
 
-        image: PIL image, (H, W[, 3 or 4]) uint8 array, or path. EXIF orientation is
-            applied, colours become sRGB, alpha is kept without loss.
+        image: PIL image; path or open file; uint8 array, (H, W) or (H, W, 1 ... 4); tensor
+            of uint8 or of floats in [0, 1], (1 ... 4, H, W). Channels: grey, grey and alpha,
+            RGB, RGBA. Alpha is kept without loss.
         quality: 0 ... 100, the same trade of size for looks on every image; 50 if nothing
             is said.
-        bpp: bits per pixel, transparency not counted; met within 1 % or 16 bytes, or the
-            most that the model can spend on this image.
+        bpp: bits per pixel, all bytes but metadata; met within 1 % or 16 bytes, whichever
+            is larger. An image that cannot use so many is coded at its maximum.
         max_bytes: size of the whole file, never exceeded and filled as far as that goes.
         ratios: shares of (fine, medium, coarse) blocks, ranked by their entropy as in
-            Control-GIC.
-        Raises ImageError, and RateError for a rate that cannot be met.
+            Control-GIC (arXiv 2406.00758, section 3.2).
+        strict_rate: raise RateError where an image cannot use so many bits per pixel.
+        strip: drop EXIF, XMP, resolution and colour profile, after turning the image
+            upright and into sRGB.
+        effort: "best" measures on three trial decodings what "fast" predicts when it
+            chooses the granularity of each block; files decode as quickly.
+        Raises ImageError, and RateError for a rate that cannot be met. Warns with
+        HvqWarning where the image is coded otherwise than one might expect.
+
+        >>> data = Codec.load().compress(photo, bpp=0.2)
+        >>> round(8 * len(data) / (512 * 512), 1)
+        0.2
         """
-        if sum(choice is not None for choice in (quality, bpp, max_bytes, ratios)) > 1:
-            raise RateError("give one of quality, bpp, max_bytes and ratios, not several")
-        check_target("bpp", bpp)
-        check_target("max_bytes", max_bytes)
-        lambda_ = rate.lambda_of_quality(rate.DEFAULT_QUALITY if quality is None else quality)
+        rate.check_choices(quality, bpp, max_bytes, ratios)
+        if effort not in get_args(Effort):
+            raise ValueError(f"effort must be one of {get_args(Effort)}, not {effort!r}")
         with step("read"):
-            picture = read_picture(image)
-        height, width = picture.rgb.shape[:2]
-        if height * width > MAX_PIXELS:
-            raise ImageError(f"the image has {height * width} pixels, more than {MAX_PIXELS}")
+            picture = read_picture(image, strip)
+            check_size(picture.pixels)
+            blocks = to_blocks(picture.rgb)
+            extras = picture.metadata.to_sections()
+            if picture.alpha is not None:
+                extras[Section.ALPHA] = pack_alpha(picture.alpha)
         scene = analyse(
             self.model.networks,
-            to_blocks(picture.rgb).to(self._device),
+            blocks.to(self._device),
             self.model.normative.index_tables.static,
         )
+        if effort == "best":
+            scene = scene.measured(blocks)
 
-        alpha = pack_alpha(picture.alpha) if picture.alpha is not None else None
+        def code(levels: Levels) -> rate.Coded:
+            return self._code(picture, extras, scene.symbols(levels))
+
         if ratios is not None:
-            return self._code(picture, alpha, scene, entropy_map(picture, ratios))
-        if bpp is None and max_bytes is None:
-            return self._code(picture, alpha, scene, scene.allocate(lambda_))
-        aside = len(alpha) if bpp is not None and alpha is not None else 0
-
-        def code(lambda_: float) -> rate.Coded:
-            data = self._code(picture, alpha, scene, scene.allocate(lambda_))
-            return rate.Coded(data, len(data) - aside)
-
+            return code(allocate_by_entropy(to_grey(blocks), ratios).numpy()).data
+        target = rate.target_of(bpp, max_bytes, picture.pixels, strict_rate)
+        if target is None:
+            return code(scene.allocate(rate.lambda_of_quality(quality))).data
         return rate.meet_target(
-            code,
-            lambda value: scene.estimated_bits(scene.allocate(value)),
-            round(bpp * height * width / 8) if bpp is not None else int(max_bytes or 0),
-            never_exceed=max_bytes is not None,
+            lambda lambda_: code(scene.allocate(lambda_)),
+            lambda lambda_: scene.estimated_bits(scene.allocate(lambda_)),
+            target,
         )
 
-    def _code(self, picture: Picture, alpha: bytes | None, scene: Scene, levels: Levels) -> bytes:
-        symbols = scene.symbols(levels)
+    def _code(self, picture: Picture, extras: dict[int, bytes], symbols: Symbols) -> rate.Coded:
         sections: dict[int, bytes] = {
             Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
             Section.SYMBOL_CRC: symbols.crc().to_bytes(4, "little"),
         }
-        if alpha is not None:
-            sections[Section.ALPHA] = alpha
         height, width = picture.rgb.shape[:2]
-        return Bitstream(self.model.fingerprint, width, height, picture.mode, sections).to_bytes()
+        stream = Bitstream(self.model.fingerprint, width, height, picture.mode, sections | extras)
+        return rate.Coded(stream.to_bytes(), stream.image_bytes)
 
-    def decompress(self, data: bytes) -> Image.Image:
-        """The image of an `.hvq` file: mode L, LA, RGB or RGBA.
+    @overload
+    def decompress(self, data: bytes) -> Image.Image: ...
+    @overload
+    def decompress(self, data: bytes, output: Literal["pil"]) -> Image.Image: ...
+    @overload
+    def decompress(self, data: bytes, output: Literal["numpy"]) -> Pixels: ...
+    @overload
+    def decompress(self, data: bytes, output: Literal["torch"]) -> torch.Tensor: ...
+    def decompress(self, data: bytes, output: ResultKind = "pil") -> ImageResult:
+        """The image of an `.hvq` file.
 
+        output: "pil" for a PIL image, mode L, LA, RGB or RGBA, pixels as they were stored,
+            with EXIF, XMP, profile and resolution in its `info`; "numpy" for a uint8 array,
+            (H, W) if grey, else (H, W, C); "torch" for a uint8 tensor, (C, H, W). Array and
+            tensor are upright and in sRGB.
         Raises BitstreamError for damaged data and UnknownFingerprintError for a file of
         another model.
+
+        >>> codec = Codec.load()
+        >>> codec.decompress(codec.compress(photo), output="torch").shape
+        torch.Size([3, 512, 512])
         """
+        if output not in get_args(ResultKind):
+            raise ValueError(f"output must be one of {get_args(ResultKind)}, not {output!r}")
         stream = Bitstream.from_bytes(data)
         symbols = self._symbols(stream)
         with step("synthesis"):
-            pixels = self._synthesise(symbols)
+            pixels = synthesise(self.model.networks, symbols)
         with step("write"):
             rgb = from_blocks(pixels, stream.height, stream.width)
             alpha = stream.sections.get(Section.ALPHA)
             plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
-            return Picture(rgb, stream.mode, plane).to_pil()
+            metadata = Metadata.from_sections(stream.sections)
+            return to_result(Picture(rgb, stream.mode, plane, metadata).to_pil(), output)
 
     def _symbols(self, stream: Bitstream) -> Symbols:
         if stream.fingerprint != self.model.fingerprint:
@@ -147,26 +187,17 @@ class Codec:
             raise BitstreamError("the payload is damaged: the checksum of its symbols differs")
         return symbols
 
-    @torch.inference_mode()
-    def _synthesise(self, symbols: Symbols) -> torch.Tensor:
-        """(1, 3, H', W') about [-1, 1]."""
-        networks = self.model.networks
-        levels = torch.from_numpy(symbols.levels)[None]
-        planes = []
-        for mask, index in zip(level_masks(levels), symbols.indices, strict=True):
-            plane = torch.zeros((*mask.shape[2:], networks.config.dimensions))
-            where = mask[0, 0]
-            entries = networks.codebook.weight.cpu()
-            plane[where] = torch.nn.functional.normalize(entries, dim=1)[
-                torch.from_numpy(index).long()
-            ]
-            planes.append(plane.permute(2, 0, 1)[None].to(self._device))
-        image: torch.Tensor = networks.synthesis(tuple(planes), levels.to(self._device))
-        return image
-
     def inspect(self, data: bytes) -> dict[str, float]:
         """Where the bits of a file go: index_bits, z_bits, map_bits, container_bytes, and
-        static_bits, what the same indices would cost under static frequencies."""
+        static_bits, what the same indices would cost under static frequencies.
+
+        Raises as `decompress` does.
+
+        >>> codec = Codec.load()
+        >>> budget = codec.inspect(codec.compress(photo))
+        >>> budget["index_bits"] < budget["static_bits"]
+        True
+        """
         stream = Bitstream.from_bytes(data)
         budget = bit_budget(self.model.normative, self._symbols(stream))
         bodies = sum(
@@ -179,15 +210,6 @@ class Codec:
         return self.model.networks.codebook.weight.device
 
 
-def check_target(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < float("inf"):
-        raise RateError(f"{name} must be a positive number, not {value}")
-
-
-def entropy_map(picture: Picture, ratios: tuple[float, float, float]) -> Levels:
-    """The map of the `entropy` rule."""
-    if not (min(ratios) >= 0 and abs(sum(ratios) - 1) <= 1e-6):
-        raise RateError(f"the ratios fine, medium, coarse must be shares of 1, not {ratios}")
-    grey = to_blocks(picture.rgb).mean(1)[0].add(1).mul(127.5).round().to(torch.uint8)
-    levels: Levels = allocate_by_entropy(grey, ratios).numpy()
-    return levels
+def check_size(pixels: int) -> None:
+    if pixels > MAX_PIXELS:
+        raise ImageError(f"the image has {pixels} pixels, more than {MAX_PIXELS}: scale it down")

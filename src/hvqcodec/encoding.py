@@ -3,19 +3,26 @@
 Nothing here is normative: any choice gives a valid file.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from hvqcodec.decoding import synthesise
 from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.symbol_coding import Symbols
 from hvqcodec.entropy.tables import STATIC_BITS, STATIC_SHARE
-from hvqcodec.granularity import BLOCK, COARSE, FINE, allocate, level_masks
+from hvqcodec.granularity import COARSE, FINE, allocate, level_masks
+from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.hyperprior import Hyperprior
 from hvqcodec.models.model import Model
 from hvqcodec.timing import step
+
+MEASURED_SHARE = 0.2
+"""How much weight the measured error has beside the predicted distortion, which knows of
+looks as well, in a geometric mean. Chosen on validation photos: half of it gains PSNR alone."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,22 @@ class Scene:
         """Bits of the codes of a map, z and the map itself not counted."""
         index = torch.from_numpy(levels).long()[None, None]
         return self.cell_bits.gather(1, index).sum().item()
+
+    def measured(self, image: Tensor) -> "Scene":
+        """With the distortion of every cell corrected by the error that it has when the
+        whole image is sent coarse, medium, or fine. image: (1, 3, H, W) in [-1, 1]."""
+        errors = []
+        for level, index in enumerate(self.indices):
+            levels = np.full(tuple(self.cell_bits.shape[2:]), level, np.uint8)
+            sent = [np.zeros(0, np.int32)] * 3
+            sent[level] = index.flatten().numpy()
+            decoded = synthesise(self.networks, Symbols(levels, (), tuple(sent))).cpu()
+            error = (decoded - image.cpu()).square().mean(1, keepdim=True)
+            errors.append(F.avg_pool2d(error, 8)[:, 0])
+        measured = torch.stack(errors, 1).clamp_min(1e-9)
+        measured = measured * (self.cell_distortion.mean() / measured.mean())
+        mixed = self.cell_distortion ** (1 - MEASURED_SHARE) * measured**MEASURED_SHARE
+        return replace(self, cell_distortion=mixed)
 
     def symbols(self, levels: Levels) -> Symbols:
         """What is to be sent for a map; runs the hyper-analysis."""
@@ -70,8 +93,7 @@ def analyse(networks: Model, image: Tensor, static: Tensor | None = None) -> Sce
     frequencies (3, K) that the tables mix in, if there are any yet."""
     with step("analysis"):
         analysed = networks.analysis(image)
-        log_distortion = networks.distortion_head(analysed.features)
-        distortion = (BLOCK[1] ** 2 * log_distortion.clamp(-12, 6).exp()).cpu()
+        distortion = cell_distortion(networks.distortion_head(analysed.features)).cpu()
     indices, bits = [], []
     for level, y in enumerate(analysed.embeddings):
         with step("quantiser"):
@@ -99,8 +121,15 @@ def estimate_bits(networks: Model, level: int, y: Tensor, index: Tensor) -> Tens
     prior = hyperprior(networks, level)
     everywhere = torch.ones_like(y[:, :1], dtype=torch.bool)
     mu, sigma = prior.synthesis(prior.latents(y, everywhere), everywhere)
+    entries = networks.codebook.entries()
+    if networks.contexts:
+        h, w = y.shape[2:]
+        nothing = [everywhere.new_zeros(1, h >> k, w >> k) for k in range(level, 0, -1)]
+        masks = [*nothing, everywhere[:, 0]]
+        maps = [*(mask.long() for mask in nothing), index.view(1, h, w)]
+        mu, sigma = networks.contexts[level](entries, masks, maps, mu, sigma)
     mu, sigma = (t[0].flatten(1).t() for t in (mu, sigma))
-    return prior.index_bits(mu, sigma, networks.codebook.entries(), index)
+    return prior.index_bits(mu, sigma, entries, index)
 
 
 def mix_static(bits: Tensor, static: Tensor) -> Tensor:

@@ -1,5 +1,9 @@
 """What can go wrong, as one family: catch `HvqError` to catch it all."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class HvqError(Exception):
     """Base of every error that hvqcodec raises on purpose. One line, saying what to do."""
@@ -9,12 +13,23 @@ class ImageError(HvqError):
     """The input is no image that can be encoded."""
 
 
+class FileError(HvqError):
+    """A file cannot be read, or must not or cannot be written."""
+
+
 class BitstreamError(HvqError):
     """The data is no `.hvq` file, or a damaged one."""
+
+    advice = "get the file again, or encode its image again"
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}: {self.advice}"
 
 
 class UnsupportedVersionError(BitstreamError):
     """The file was made by a newer version of the format."""
+
+    advice = "a newer release may read it"
 
 
 class ModelError(HvqError):
@@ -27,3 +42,21 @@ class UnknownFingerprintError(ModelError):
 
 class RateError(HvqError):
     """The rate asked for cannot be met."""
+
+
+class HvqWarning(UserWarning):
+    """Something was done otherwise than one might expect. One line."""
+
+
+@contextmanager
+def in_file(name: object) -> Iterator[None]:
+    """Damage that shows within the block is that of the file of this name."""
+    try:
+        yield
+    except BitstreamError as error:
+        raise type(error)(f"{name}: {error.args[0]}") from None
+
+
+def notice(message: str) -> None:
+    """Warn of something that was done otherwise than one might expect."""
+    warnings.warn(message, HvqWarning, stacklevel=3)

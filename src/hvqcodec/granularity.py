@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hvqcodec.errors import RateError
+
 COARSE, MEDIUM, FINE = 0, 1, 2
 """Levels, in the order in which they are sent."""
 
@@ -39,6 +41,8 @@ def allocate(cell_distortion: Tensor, code_bits: Tensor, lambda_: Tensor) -> Ten
     Returns levels, (B, H/8, W/8) int64. Since finer never costs less, the maps of
     falling lambdas are nested: no block gets coarser (as in BFOS tree pruning).
     """
+    # In doubles, since the rounding of single ones can undo the nesting where levels tie.
+    cell_distortion, code_bits = cell_distortion.double(), code_bits.double()
     bits = code_bits.view(3, 1, 1) if code_bits.ndim == 1 else code_bits
     bits = bits.expand_as(cell_distortion)
     medium_bits = bits[:, MEDIUM].maximum(bits[:, COARSE])
@@ -63,10 +67,13 @@ def allocate_by_entropy(grey: Tensor, ratios: tuple[float, float, float]) -> Ten
     entropy of their grey histogram; the shares `ratios` (fine, medium, coarse) set the cuts.
 
     grey: (H, W) uint8, sides multiples of 16.
-    Returns levels, (H/8, W/8) uint8. Blocks as dull as the first one beyond a cut stay
+    Returns levels, (H/8, W/8) uint8; raises RateError for ratios that are no shares of 1.
+    Blocks as dull as the first one beyond a cut stay
     beyond it, so that ties never get finer: a flat image is all coarse, unless coarse
     has no share.
     """
+    if not (min(ratios) >= 0 and abs(sum(ratios) - 1) <= 1e-6):
+        raise RateError(f"the ratios fine, medium, coarse must be shares of 1, not {ratios}")
     rows, columns = grey.shape[0] // 16, grey.shape[1] // 16
     blocks = grey.view(rows, 16, columns, 16).transpose(1, 2).reshape(rows * columns, 256)
     histogram = torch.zeros(len(blocks), 256).scatter_add_(

@@ -1,38 +1,50 @@
 """Images in and out: what people hand over, to RGB pixels and back."""
 
-import io
-import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
+from hvqcodec.alpha import fill_hidden
 from hvqcodec.bitstream import Mode
-from hvqcodec.errors import BitstreamError, HvqError, ImageError
+from hvqcodec.colour import to_srgb
+from hvqcodec.errors import HvqError, HvqWarning, ImageError, notice
+from hvqcodec.metadata import Metadata, as_displayed, upright
 
 Pixels = NDArray[np.uint8]
 
-ImageSource = Image.Image | Pixels | str | PathLike[str]
-"""PIL image, (H, W), (H, W, 3) or (H, W, 4) uint8 array, or path."""
+ImageSource = Image.Image | Pixels | Tensor | str | PathLike[str] | BinaryIO
+"""PIL image; (H, W) or (H, W, 1 ... 4) uint8 array; (1 ... 4, H, W) tensor of uint8 or of
+floats in [0, 1]; path; or open binary file. Channels: grey, grey and alpha, RGB, RGBA."""
+
+ImageResult = Image.Image | Pixels | Tensor
+ResultKind = Literal["pil", "numpy", "torch"]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image as the codec sees it: upright, sRGB, 8 bits."""
+    """An image as the codec sees it: 8 bits, pixels as stored."""
 
     rgb: Pixels
     """(H, W, 3)."""
     mode: Mode
     alpha: Pixels | None = None
-    """(H, W); None if opaque throughout."""
+    """(H, W); None if the image has no such channel."""
+    metadata: Metadata = field(default_factory=Metadata)
+
+    @property
+    def pixels(self) -> int:
+        return int(self.rgb.shape[0] * self.rgb.shape[1])
 
     def to_pil(self) -> Image.Image:
+        """Mode L, LA, RGB or RGBA; metadata in `info`, as Pillow's own readers put it."""
         if self.mode == Mode.GREY:
             # The rounded mean, not the luma: the three channels are noisy copies.
             image = Image.fromarray(((self.rgb.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8))
@@ -40,75 +52,128 @@ class Picture:
             image = Image.fromarray(self.rgb)
         if self.alpha is not None:
             image.putalpha(Image.fromarray(self.alpha))
+        self.metadata.attach_to(image)
         return image
 
 
-def read_picture(source: ImageSource) -> Picture:
-    """Raises ImageError for what is no image of one frame."""
-    if isinstance(source, Image.Image):
-        return _from_pil(source)
+def read_picture(source: ImageSource, strip: bool = False) -> Picture:
+    """strip: drop the metadata, after turning the image upright and into sRGB.
+
+    Raises ImageError for what is no image of one frame.
+    """
+    if isinstance(source, Tensor):
+        return _from_pil(_from_array(_from_tensor(source)), strip)
     if isinstance(source, np.ndarray):
-        return _from_pil(_from_array(source))
+        return _from_pil(_from_array(source), strip)
+    is_path = isinstance(source, str | PathLike)
+    name = source if is_path else getattr(source, "name", "the image")
     try:
-        with Image.open(Path(source)) as image:
-            return _from_pil(image)
+        if isinstance(source, Image.Image):
+            return _from_pil(source, strip)
+        with Image.open(Path(source) if is_path else source) as image:  # type: ignore[arg-type]
+            return _from_pil(image, strip)
     except FileNotFoundError:
-        raise ImageError(f"{source}: no such file") from None
+        raise ImageError(f"{name}: no such file") from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{source}: {error}") from None
-    except HvqError:
+        raise ImageError(f"{name}: {error}") from None
+    except HvqError as error:
+        raise type(error)(f"{name}: {error}") from None
+    except HvqWarning:  # where the caller has made errors of warnings
         raise
     # On damaged files Pillow's readers raise errors of every kind.
     except Exception as error:
-        raise ImageError(f"{source}: cannot be read as an image ({error})") from None
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "its format is unknown" if unknown else error
+        raise ImageError(f"{name}: cannot be read as an image ({reason})") from None
+
+
+def _from_tensor(image: Tensor) -> Pixels:
+    if image.ndim != 3 or image.shape[0] not in (1, 2, 3, 4):
+        raise ImageError(
+            "a tensor must be one image of shape (C, H, W) with 1 to 4 channels, "
+            f"not {tuple(image.shape)}"
+        )
+    if image.is_floating_point():
+        # NaN fails the comparison too.
+        if image.numel() and not (image.min() >= 0 and image.max() <= 1):
+            raise ImageError("a tensor of floats must lie in [0, 1]: scale or clamp it")
+        image = image.double().mul(255).round().to(torch.uint8)
+    if image.dtype != torch.uint8:
+        raise ImageError(f"a tensor must be uint8 or floats in [0, 1], not {image.dtype}")
+    pixels: Pixels = image.permute(1, 2, 0).cpu().numpy()
+    return pixels
 
 
 def _from_array(array: Pixels) -> Image.Image:
-    good_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    good_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 2, 3, 4))
     if array.dtype != np.uint8 or not good_shape or not array.size:
         raise ImageError(
-            "an array must be uint8 of shape (H, W), (H, W, 3) or (H, W, 4), "
+            "an array must be uint8 of shape (H, W) or (H, W, 1 to 4), "
             f"not {array.dtype} of shape {array.shape}"
         )
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _from_pil(image: Image.Image) -> Picture:
+def _from_pil(image: Image.Image, strip: bool) -> Picture:
     # An MPO is a JPEG with a second picture behind the first, not an animation.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageError("an animation cannot be encoded: pass one of its frames")
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
-    profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ImageError("an image of floating-point numbers has no range: convert it to 8 bits")
+    # Pillow halves the bits of colour images as it reads them.
+    deep = image.mode.startswith("I") or ";16" in str(getattr(image, "tile", ""))
+    image.load()
+    metadata = Metadata.of(image)
+    if strip:
+        image = upright(image)
+    if deep:
+        notice("an image of 16 bits per channel: encoded with 8")
+    if image.mode == "1":
+        notice("an image of 1 bit per pixel: encoded as 8-bit grey")
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        notice(f"an image in {image.mode}: encoded as RGB")
+    if image.mode in ("CMYK", "LAB"):  # whose profiles fit no RGB
+        image = to_srgb(image, metadata.icc).convert("RGB")
+        metadata = replace(metadata, icc=b"")
+    image = _to_eight_bits(image)
+    if strip:
+        image, metadata = to_srgb(image, metadata.icc), Metadata()
+    alpha = None
+    if image.mode in ("LA", "RGBA"):
+        alpha = np.asarray(image.getchannel("A"))
+        image = image.convert(image.mode[:-1])
+    mode = Mode.GREY if image.mode == "L" else Mode.RGB
+    rgb = np.asarray(image.convert("RGB"))
+    if alpha is not None:
+        rgb = fill_hidden(rgb, alpha)
+    return Picture(rgb, mode, alpha, metadata)
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Mode L, LA, RGB or RGBA."""
     if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32
         grey = np.asarray(image).clip(0, 65535).astype(np.float32) / 257
-        image = Image.fromarray(np.round(grey).astype(np.uint8))
+        return Image.fromarray(np.round(grey).astype(np.uint8))
     if image.mode in ("La", "RGBa"):
-        image = image.convert(image.mode.upper())
-    alpha = None
-    if image.has_transparency_data:
-        image = image.convert("LA" if image.mode in ("L", "LA") else "RGBA")
-        plane = np.asarray(image.getchannel("A"))
-        alpha = plane if (plane < 255).any() else None
-        image = image.convert("L" if image.mode == "LA" else "RGB")
-    if profile and image.mode in ("RGB", "CMYK"):
-        image = _to_srgb(image, profile)
-    mode = Mode.GREY if image.mode in ("1", "L") else Mode.RGB
-    return Picture(np.asarray(image.convert("RGB")), mode, alpha)
+        return image.convert(image.mode.upper())
+    is_grey = image.mode in ("1", "L", "LA")
+    return image.convert(("L" if is_grey else "RGB") + "A" * image.has_transparency_data)
 
 
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """The image in sRGB; as it is if its profile cannot be read."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError):
+def to_result(image: Image.Image, kind: ResultKind) -> ImageResult:
+    """A decoded image as asked for; arrays and tensors are uint8, upright and in sRGB, since
+    they cannot carry orientation or profile: (H, W) if grey, else (H, W, C); (C, H, W)."""
+    if kind == "pil":
         return image
-    return converted or image
+    pixels = np.array(as_displayed(image))
+    if kind == "numpy":
+        return pixels
+    planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(planes))
 
 
 def to_blocks(rgb: Pixels) -> Tensor:
@@ -127,20 +192,6 @@ def from_blocks(image: Tensor, height: int, width: int) -> Pixels:
     return pixels
 
 
-def pack_alpha(alpha: Pixels) -> bytes:
-    """Lossless: zlib over the difference of each row to the one above, modulo 256."""
-    above = np.vstack([np.zeros_like(alpha[:1]), alpha[:-1]])
-    return zlib.compress((alpha - above).tobytes(), 9)
-
-
-def unpack_alpha(body: bytes, height: int, width: int) -> Pixels:
-    """Raises BitstreamError; never makes more than height * width bytes."""
-    inflater = zlib.decompressobj()
-    try:
-        raw = inflater.decompress(body, height * width + 1)
-    except zlib.error as error:
-        raise BitstreamError("the transparency is damaged") from error
-    if len(raw) != height * width or not inflater.eof or inflater.unused_data:
-        raise BitstreamError("the transparency is damaged: its size does not match")
-    rows = np.frombuffer(raw, np.uint8).reshape(height, width)
-    return np.cumsum(rows, axis=0, dtype=np.uint8)
+def to_grey(blocks: Tensor) -> Tensor:
+    """(1, 3, H', W') in [-1, 1] -> (H', W') uint8, the mean of the channels."""
+    return blocks.mean(1)[0].add(1).mul(127.5).round().to(torch.uint8)

@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from hvqcodec.errors import RateError
+from hvqcodec.errors import RateError, notice
 
 LAMBDA_MIN, LAMBDA_MAX = 1e-4, 1e6
 """All fine and all coarse on photos."""
@@ -12,22 +13,80 @@ LAMBDA_MIN, LAMBDA_MAX = 1e-4, 1e6
 DEFAULT_QUALITY = 50.0
 LAMBDA_AT_0, LAMBDA_AT_100 = 8.0, 0.08
 
+ENOUGH = 1 << 50
+"""Bytes: no file has so many."""
+
 TRIES = 8
 TOLERANCE, TOLERANCE_BYTES = 0.01, 16
 """A target is met to within one or the other, whichever is larger."""
 
 
 class Coded(NamedTuple):
-    """A file and how many of its bytes the target counts."""
+    """A file, and how many of its bytes are no metadata."""
 
     data: bytes
-    counted: int
+    image_bytes: int
 
 
-def lambda_of_quality(quality: float) -> float:
-    """Quality 0 ... 100 to lambda, evenly in its logarithm; raises RateError."""
-    if not 0 <= quality <= 100:
+@dataclass(frozen=True)
+class Target:
+    """How many bytes a file is to have."""
+
+    size: int
+    pixels: int
+    is_limit: bool = False
+    """Never to be exceeded, and of the whole file; else to be met, metadata aside."""
+    strict: bool = False
+    """An image that cannot use so many is an error."""
+
+    @property
+    def slack(self) -> float:
+        return max(TOLERANCE * self.size, TOLERANCE_BYTES)
+
+    def counted(self, coded: Coded) -> int:
+        return len(coded.data) if self.is_limit else coded.image_bytes
+
+    def describe(self, size: int) -> str:
+        """A size in the words in which the target was given."""
+        return f"{size} bytes" if self.is_limit else f"{8 * size / self.pixels:.4g} bpp"
+
+    def report_largest(self, size: int) -> None:
+        """Say that the image has no use for more bytes."""
+        if self.is_limit:
+            return
+        fact = f"this image cannot use more than {self.describe(size)}"
+        if self.strict:
+            raise RateError(f"{fact}: ask for no more")
+        notice(f"{fact}: coded at that")
+
+
+def check_choices(
+    quality: float | None, bpp: float | None, max_bytes: int | None, ratios: object
+) -> None:
+    """Raises RateError if several are given, or one that is no number that it could be."""
+    if sum(choice is not None for choice in (quality, bpp, max_bytes, ratios)) > 1:
+        raise RateError("give one of quality, bpp, max_bytes and ratios, not several")
+    if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"a quality lies between 0 and 100: {quality} does not")
+    for name, value in (("bpp", bpp), ("max_bytes", max_bytes)):
+        if value is not None and not 0 < value < float("inf"):
+            raise RateError(f"{name} must be a positive number, not {value}")
+
+
+def target_of(
+    bpp: float | None, max_bytes: int | None, pixels: int, strict: bool = False
+) -> Target | None:
+    """Of checked choices; None if neither is made."""
+    if bpp is not None:
+        return Target(round(min(bpp * pixels / 8, ENOUGH)), pixels, strict=strict)
+    if max_bytes is not None:
+        return Target(int(min(max_bytes, ENOUGH)), pixels, is_limit=True)
+    return None
+
+
+def lambda_of_quality(quality: float | None) -> float:
+    """Quality 0 ... 100 to lambda, evenly in its logarithm."""
+    quality = DEFAULT_QUALITY if quality is None else quality
     share = quality / 100
     return math.exp((1 - share) * math.log(LAMBDA_AT_0) + share * math.log(LAMBDA_AT_100))
 
@@ -45,12 +104,9 @@ def lambda_for(estimate: Callable[[float], float], bits: float) -> float:
 
 
 def meet_target(
-    code: Callable[[float], Coded],
-    estimate: Callable[[float], float],
-    target: int,
-    never_exceed: bool = False,
+    code: Callable[[float], Coded], estimate: Callable[[float], float], target: Target
 ) -> bytes:
-    """The file nearest to `target` bytes, or the largest found that does not exceed it.
+    """The file nearest to the target, or the largest found that keeps within a limit.
 
     code: codes the image at a lambda. estimate: bits of the codes at a lambda, z and map
     not counted; the search runs on it, since it is quick and rises with the size.
@@ -58,9 +114,8 @@ def meet_target(
     RateError below the model's minimum.
     """
     least, most = estimate(LAMBDA_MAX), estimate(LAMBDA_MIN)
-    slack = max(TOLERANCE * target, TOLERANCE_BYTES)
-    limit = target if never_exceed else target + slack
-    tolerance = slack / 2 if never_exceed else slack
+    limit = target.size if target.is_limit else target.size + target.slack
+    tolerance = target.slack / 2 if target.is_limit else target.slack
     wanted = limit - tolerance
     below = above = None  # (estimate aimed at, bytes that it gave)
     aim = min(max(8 * wanted, least), most)
@@ -68,7 +123,8 @@ def meet_target(
     for _ in range(TRIES):
         result = code(lambda_for(estimate, aim))
         results.append(result)
-        excess = result.counted - wanted
+        size = target.counted(result)
+        excess = size - wanted
         if abs(excess) <= tolerance:
             break
         if excess < 0:
@@ -77,17 +133,20 @@ def meet_target(
             above = (aim, excess)
         if below and above:
             aim = below[0] - below[1] * (above[0] - below[0]) / (above[1] - below[1])
-        elif (aim >= most and excess < 0) or (aim <= least and excess > 0):
+        elif aim >= most and excess < 0:
+            target.report_largest(size)
+            break
+        elif aim <= least and excess > 0:
             break
         else:
-            aim = min(max(aim * wanted / result.counted, least), most)
-    fitting = [r for r in results if r.counted <= limit]
+            aim = min(max(aim * wanted / size, least), most)
+    fitting = [result for result in results if target.counted(result) <= limit]
     if not fitting:
         smallest = code(LAMBDA_MAX)
-        if smallest.counted > limit:
+        size = target.counted(smallest)
+        if size > limit:
             raise RateError(
-                f"the smallest file of this image has {smallest.counted} bytes, more than the "
-                f"{target} asked for: ask for more"
+                f"the smallest file of this image takes {target.describe(size)}: ask for no less"
             )
         fitting = [smallest]
-    return min(fitting, key=lambda r: abs(r.counted - wanted)).data
+    return min(fitting, key=lambda result: abs(target.counted(result) - wanted)).data

@@ -54,9 +54,9 @@ class IntegerConv:
 class IntegerHyperSynthesis:
     """z and mask of one level to mu and the step of sigma of every block of it."""
 
-    convs: tuple[IntegerConv, IntegerConv, IntegerConv, IntegerConv]
-    shifts: tuple[int, int, int, int, int]
-    """Of the three hidden layers, of mu and of the step."""
+    convs: tuple[IntegerConv, ...]
+    shifts: tuple[int, ...]
+    """Five: of the three hidden layers, of mu and of the step."""
     mask_one: int
     """What a sent block counts in the third convolution's mask inputs."""
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvqcodec.entropy.constants import LATENT_MAX, LATENT_STRIDE
+from hvqcodec.entropy.context import ONE, IntegerContext, around, known_planes, turns
 from hvqcodec.entropy.fixed_point import IntegerConv, IntegerHyperSynthesis
 from hvqcodec.entropy.map_coding import Levels, decode_map, encode_map
 from hvqcodec.entropy.range_coding import Decoder, Encoder, Floats, Ints
@@ -38,6 +39,8 @@ class Normative:
     """(3, latent_channels, 31) frequencies of z."""
     map_tables: NDArray[np.int32]
     """(sets, contexts, 2) frequencies of the flags of the map."""
+    contexts: tuple[IntegerContext, ...] = ()
+    """Coarse, medium, fine; or none."""
 
     def to_tensors(self) -> dict[str, Tensor]:
         tensors = {
@@ -52,32 +55,45 @@ class Normative:
                 tensors[f"hyper.{level}.conv{number}.bias"] = conv.bias
             formats = torch.tensor([*hyper.shifts, hyper.mask_one], dtype=torch.int32)
             tensors[f"hyper.{level}.formats"] = formats
+        for level, context in enumerate(self.contexts):
+            for number, layer in enumerate(context.layers, 1):
+                tensors[f"context.{level}.layer{number}.weight"] = layer.weight
+                tensors[f"context.{level}.layer{number}.bias"] = layer.bias
+            formats = torch.tensor(context.shifts, dtype=torch.int32)
+            tensors[f"context.{level}.formats"] = formats
         return tensors
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor]) -> "Normative":
         """Raises KeyError or ValueError if the tensors are not of a model."""
-        hypers = []
+
+        def convs(prefix: str, count: int) -> tuple[IntegerConv, ...]:
+            return tuple(
+                IntegerConv(tensors[f"{prefix}{n}.weight"], tensors[f"{prefix}{n}.bias"])
+                for n in range(1, count + 1)
+            )
+
+        tables = IndexTables(
+            *(
+                tensors[f"index_tables.{name}"]
+                for name in ("entries", "inverse_variance", "log_prior", "exponential", "static")
+            )
+        )
+        hypers, contexts = [], []
         for level in range(3):
-            convs = tuple(
-                IntegerConv(
-                    tensors[f"hyper.{level}.conv{number}.weight"],
-                    tensors[f"hyper.{level}.conv{number}.bias"],
-                )
-                for number in range(1, 5)
-            )
-            s1, s2, s3, s_mu, s_step, one = tensors[f"hyper.{level}.formats"].tolist()
-            hypers.append(
-                IntegerHyperSynthesis(
-                    (convs[0], convs[1], convs[2], convs[3]), (s1, s2, s3, s_mu, s_step), one
-                )
-            )
-        names = ("entries", "inverse_variance", "log_prior", "exponential", "static")
+            *shifts, one = tensors[f"hyper.{level}.formats"].tolist()
+            layers = convs(f"hyper.{level}.conv", 4)
+            hypers.append(IntegerHyperSynthesis(layers, tuple(shifts), one))
+            if f"context.{level}.formats" in tensors:
+                shifts = tensors[f"context.{level}.formats"].tolist()
+                layers = convs(f"context.{level}.layer", 3)
+                contexts.append(IntegerContext(layers, tuple(shifts), tables.entries.shape[1]))
         normative = cls(
             tuple(hypers),
-            IndexTables(*(tensors[f"index_tables.{name}"] for name in names)),
+            tables,
             tensors["latent_tables"].numpy(),
             tensors["map_tables"].numpy(),
+            tuple(contexts),
         )
         normative.check()
         return normative
@@ -86,6 +102,10 @@ class Normative:
         """Raise ValueError unless all arithmetic is exact by these weights and tables."""
         for hyper in self.hyper_syntheses:
             hyper.check_exact(LATENT_MAX)
+        if len(self.contexts) not in (0, 3):
+            raise ValueError("a model has contexts for all levels or for none")
+        for context in self.contexts:
+            context.check_exact()
         self.index_tables.check_exact()
         if len(self.map_tables) < 2:
             raise ValueError("a model needs two sets of map tables or more")
@@ -141,20 +161,48 @@ def sent_latents(z: NDArray[np.int8], mask: NDArray[np.bool_]) -> NDArray[np.int
     return sent
 
 
+def index_maps(symbols: Symbols) -> list[Tensor]:
+    """Per level (h, w) int64, 0 where nothing is sent."""
+    maps = []
+    for mask, index in zip(symbols.masks(), symbols.indices, strict=True):
+        filled = np.zeros(mask.shape, np.int64)
+        filled[mask] = index
+        maps.append(torch.from_numpy(filled))
+    return maps
+
+
 def index_frequencies(
-    normative: Normative, level: int, z: NDArray[np.int8], mask: NDArray[np.bool_]
-) -> Iterator[Floats]:
-    """Frequencies (n, K) of the indices of a level, in pieces of at most `ROWS` codes."""
+    normative: Normative, level: int, z: NDArray[np.int8], masks: list[Tensor], maps: list[Tensor]
+) -> Iterator[tuple[Tensor, Tensor, Floats]]:
+    """Rows, columns and frequencies (n, K) of the indices of a level in coding order, in
+    pieces of at most `ROWS` codes.
+
+    masks, maps: of all levels, (h, w). `maps[level]` may be filled in as the pieces come:
+    the indices of one must stand there before the next is asked for.
+    """
+    mask = masks[level]
     if not mask.any():
         return
     with step("tables"):
-        where = torch.from_numpy(mask)
-        mu, sigma = normative.hyper_syntheses[level](torch.from_numpy(z), where)
-        mu, sigma = mu[:, where].t(), sigma[:, where].t()  # (N, D)
-    for m, s in zip(torch.split(mu, ROWS), torch.split(sigma, ROWS), strict=True):
-        with step("tables"):
-            frequencies: Floats = normative.index_tables.frequencies(level, m, s).numpy()
-        yield frequencies
+        mu, sigma = normative.hyper_syntheses[level](torch.from_numpy(z), mask)  # (D, h, w)
+        entries = normative.index_tables.entries.double()
+    context = normative.contexts[level] if normative.contexts else None
+    for turn, (rows, columns) in enumerate(turns(mask, context is not None)):
+        if not len(rows):
+            continue
+        if context:
+            with step("tables"):
+                sent, known = ([t[None] for t in ts[: level + 1]] for ts in (masks, maps))
+                planes = context.pad(known_planes(entries, sent, known, turn, ONE)[0])
+        for r, c in zip(torch.split(rows, ROWS), torch.split(columns, ROWS), strict=True):
+            with step("tables"):
+                m, s = mu[:, r, c], sigma[:, r, c]  # (D, n)
+                if context:
+                    m, s = context(around(planes, r, c, context.window), m, s)
+                frequencies: Floats = normative.index_tables.frequencies(
+                    level, m.t(), s.t()
+                ).numpy()
+            yield r, c, frequencies
 
 
 def latent_frequencies(normative: Normative, level: int, positions: int) -> Floats:
@@ -171,12 +219,10 @@ def coded_after_map(
         sent = sent_latents(z, mask).astype(np.int32) + LATENT_MAX
         positions = len(sent) // len(z)
         yield "z", level, sent, latent_frequencies(normative, level, positions)
-    for level, (z, mask) in enumerate(zip(symbols.latents, masks, strict=True)):
-        begin = 0
-        for frequencies in index_frequencies(normative, level, z, mask):
-            piece = symbols.indices[level][begin : begin + len(frequencies)]
-            begin += len(frequencies)
-            yield "index", level, piece, frequencies
+    tensors, maps = [torch.from_numpy(mask) for mask in masks], index_maps(symbols)
+    for level, z in enumerate(symbols.latents):
+        for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps):
+            yield "index", level, maps[level][r, c].numpy().astype(np.int32), frequencies
 
 
 def encode_symbols(normative: Normative, symbols: Symbols) -> bytes:
@@ -208,11 +254,12 @@ def decode_symbols(normative: Normative, payload: bytes, rows: int, columns: int
             sent = decoder.decode(latent_frequencies(normative, level, int(support.sum())))
         positions[support] = (sent - LATENT_MAX).reshape(-1, channels)
         latents.append(np.ascontiguousarray(positions.transpose(2, 0, 1)))
-    for level, mask in enumerate(masks):
-        pieces = [np.zeros(0, np.int32)]
-        for frequencies in index_frequencies(normative, level, latents[level], mask):
+    tensors = [torch.from_numpy(mask) for mask in masks]
+    maps = [torch.zeros(mask.shape, dtype=torch.int64) for mask in masks]
+    for level, z in enumerate(latents):
+        for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps):
             with step("range coding"):
-                pieces.append(decoder.decode(frequencies))
-        indices.append(np.concatenate(pieces))
+                maps[level][r, c] = torch.from_numpy(decoder.decode(frequencies)).long()
+        indices.append(maps[level][tensors[level]].numpy().astype(np.int32))
     decoder.finish()
     return Symbols(levels, tuple(latents), tuple(indices))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hvqcodec.granularity import BLOCK, MEDIUM
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.layers import conv, residual_stack
 
@@ -46,6 +47,10 @@ class Analysis(nn.Module):
         return Analysed((y[0], y[1], y[2]), features)
 
 
+LOG_DISTORTION = (-12.0, 6.0)
+"""Bounds of what the head may claim."""
+
+
 class DistortionHead(nn.Module):
     """Predicts the distortion of every 8x8 cell at each of the three granularities.
 
@@ -71,3 +76,8 @@ class DistortionHead(nn.Module):
         up = torch.repeat_interleave(up, 2, dim=3)
         out: Tensor = self.out(self.from4(x4) + self.from8(x8) + up)
         return out.float()
+
+
+def cell_distortion(log_distortion: Tensor) -> Tensor:
+    """What a DistortionHead gives -> the distortion of each cell, summed over its pixels."""
+    return BLOCK[MEDIUM] ** 2 * log_distortion.clamp(*LOG_DISTORTION).exp()

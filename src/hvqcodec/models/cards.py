@@ -38,6 +38,15 @@ def model_path(name_or_path: str | PathLike[str]) -> Path:
     )
 
 
+def card_text(name_or_path: str | PathLike[str]) -> str:
+    """The card of a model, JSON. Raises ModelError."""
+    path = model_path(name_or_path).with_suffix(".json")
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: the card of the model cannot be read ({error})") from error
+
+
 def model_for(fingerprint: bytes) -> str:
     """Name of the embedded model that a file was made with.
 
@@ -50,5 +59,6 @@ def model_for(fingerprint: bytes) -> str:
             return name
     raise UnknownFingerprintError(
         f"the file was made with a model of fingerprint {fingerprint.hex()}, which is not in "
-        "this package: pass the path of its .safetensors file"
+        "this package: pass the path of its .safetensors file or its hub:organisation/name as "
+        "the model, or use the release of hvqcodec that made the file"
     )

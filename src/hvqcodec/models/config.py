@@ -24,6 +24,9 @@ class ModelConfig:
     hyper_channels: int = 64
     latent_channels: int = 4
     """Channels of z, per level."""
+    context_window: int = 0
+    """Side in codes of the square that the context sees; 0: the model has none."""
+    context_channels: int = 64
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,5 +1,6 @@
 """Models from the Hugging Face Hub: `hub:organisation/name[@revision]`."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -23,6 +24,10 @@ def download(name: str) -> Path:
     match = _ID.fullmatch(name.removeprefix(PREFIX))
     if match is None:
         raise ModelError(f"{name!r} is no model of the Hub: write hub:organisation/name[@revision]")
+    # What it logs of its retries would stand beside the one line of the error.
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         hf_hub_download(match["repo"], CARD, revision=match["revision"])
         return Path(hf_hub_download(match["repo"], WEIGHTS, revision=match["revision"]))
@@ -30,3 +35,5 @@ def download(name: str) -> Path:
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"{name} could not be fetched: {reason[0]}") from error
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,61 @@
+"""Transparency: kept without loss, with no bits for the colours that it hides."""
+
+import zlib
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from hvqcodec.errors import BitstreamError
+
+Pixels = NDArray[np.uint8]
+
+
+def fill_hidden(rgb: Pixels, alpha: Pixels) -> Pixels:
+    """Colours where alpha is 0 replaced by those of the visible pixels around, which takes
+    the fewest bits: averages over ever larger squares, from the smallest one that sees any."""
+    seen = alpha > 0
+    if seen.all():
+        return rgb
+    if not seen.any():
+        return np.full_like(rgb, 128)
+    weight = torch.from_numpy(seen)[None, None].float()
+    colour = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() * weight
+    pyramid = [(colour, weight)]
+    while max(colour.shape[2:]) > 1:
+        colour, weight = (
+            F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (colour, weight)
+        )
+        pyramid.append((colour, weight))
+    filled = colour / weight
+    for colour, weight in reversed(pyramid[:-1]):
+        above = F.interpolate(filled, scale_factor=2, mode="bilinear")
+        above = above[..., : colour.shape[2], : colour.shape[3]]
+        filled = torch.where(weight > 0, colour / weight.clamp_min(1e-9), above)
+    pixels: Pixels = filled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    return pixels
+
+
+def pack_alpha(alpha: Pixels) -> bytes:
+    """Lossless: zlib over the difference of each row to the one above, modulo 256; nothing
+    if all is opaque."""
+    if (alpha == 255).all():
+        return b""
+    above = np.vstack([np.zeros_like(alpha[:1]), alpha[:-1]])
+    return zlib.compress((alpha - above).tobytes(), 9)
+
+
+def unpack_alpha(body: bytes, height: int, width: int) -> Pixels:
+    """Raises BitstreamError; never makes more than height * width bytes."""
+    if not body:
+        return np.full((height, width), 255, np.uint8)
+    inflater = zlib.decompressobj()
+    try:
+        raw = inflater.decompress(body, height * width + 1)
+    except zlib.error as error:
+        raise BitstreamError("the transparency is damaged") from error
+    if len(raw) != height * width or not inflater.eof or inflater.unused_data:
+        raise BitstreamError("the transparency is damaged: its size does not match")
+    rows = np.frombuffer(raw, np.uint8).reshape(height, width)
+    return np.cumsum(rows, axis=0, dtype=np.uint8)

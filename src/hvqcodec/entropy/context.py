@@ -1,0 +1,133 @@
+"""NORMATIVE: what is known around a code when its turn comes, and what follows from it.
+
+The levels are sent coarse to fine, and each in four turns, so that a code can lean on the
+embeddings of coarser blocks around it and of its own level's earlier turns. Nothing waits
+for its immediate predecessor: all codes of a turn are coded at once.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hvqcodec.entropy.constants import SIGMA_STEPS
+from hvqcodec.entropy.fixed_point import (
+    ACTIVATION_MAX,
+    EXACT,
+    MU_LIMIT,
+    IntegerConv,
+    requantise,
+)
+
+TURNS = ((0, 0), (1, 1), (0, 1), (1, 0))
+"""Row and column modulo 2 of the codes of each turn."""
+
+FLAGS = 3
+"""Planes beside the embeddings: sent at a coarser level; at this one; and known by then."""
+
+ONE = 1 << 12
+"""What a flag counts, and the scale of all inputs."""
+STEP_ONE = 1 << 9
+"""What a step of sigma counts among the inputs."""
+
+
+def known_planes(
+    entries: Tensor, masks: Sequence[Tensor], index_maps: Sequence[Tensor], turn: int, one: float
+) -> Tensor:
+    """What a level's grid shows at the beginning of a turn.
+
+    entries: (K, D). masks, index_maps: of the levels from the coarsest to this one, (B, h, w)
+    each; indices count only where they are known by then.
+    Returns (B, D + FLAGS, h, w): embeddings, 0 where none is known, and flags of 0 or `one`.
+    """
+    batch, h, w = masks[-1].shape
+    embeddings = entries.new_zeros(batch, entries.shape[1], h, w)
+    flags = entries.new_zeros(batch, FLAGS, h, w)
+    earlier = torch.zeros(h, w, dtype=torch.bool, device=entries.device)
+    for row, column in TURNS[:turn]:
+        earlier[row::2, column::2] = True
+    own = len(masks) - 1
+    for level, (mask, index) in enumerate(zip(masks, index_maps, strict=True)):
+        known = mask & earlier if level == own else mask
+        found = F.embedding(index * known, entries) * known[..., None]  # (B, h, w, D)
+        embeddings += repeat(found.permute(0, 3, 1, 2), 1 << (own - level))
+        if level == own:
+            flags[:, 1], flags[:, 2] = mask, known
+        else:
+            flags[:, :1] += repeat(mask[:, None].to(flags.dtype), 1 << (own - level))
+    return torch.cat([embeddings, flags * one], 1)
+
+
+def repeat(x: Tensor, times: int) -> Tensor:
+    """(B, C, h, w) -> (B, C, h * times, w * times), each value a square."""
+    return x.repeat_interleave(times, 2).repeat_interleave(times, 3)
+
+
+def turns(mask: Tensor, in_turns: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """mask (h, w) -> rows and columns of the codes of each turn, in raster order; all codes
+    at once if a model has no context."""
+    for row, column in TURNS if in_turns else ((0, 0),):
+        stride = 2 if in_turns else 1
+        rows, columns = mask[row::stride, column::stride].nonzero(as_tuple=True)
+        yield rows * stride + row, columns * stride + column
+
+
+def around(padded: Tensor, rows: Tensor, columns: Tensor, window: int) -> Tensor:
+    """The squares around n places, (C * window^2, n): by plane, then row, then column.
+
+    padded: (C, h, w) with window // 2 zeros on all sides.
+    """
+    width = padded.shape[2]
+    offset = torch.arange(window)
+    corner = (rows * width + columns)[None]
+    places = (offset[:, None] * width + offset).view(-1, 1) + corner  # (window^2, n)
+    squares = padded.flatten(1).index_select(1, places.flatten())
+    return squares.view(len(padded) * window**2, len(rows))
+
+
+@dataclass(frozen=True)
+class IntegerContext:
+    """Corrects the Gaussian of each code by what is known around it."""
+
+    layers: tuple[IntegerConv, ...]
+    """Three, of kernel 1."""
+    shifts: tuple[int, ...]
+    """Of the two hidden layers, of mu and of the step."""
+    dimensions: int
+
+    @property
+    def window(self) -> int:
+        """Side of the square that it sees."""
+        seen = self.layers[0].weight.shape[1] - 2 * self.dimensions
+        return math.isqrt(seen // (self.dimensions + FLAGS))
+
+    def pad(self, planes: Tensor) -> Tensor:
+        """As `around` wants them."""
+        return F.pad(planes, (self.window // 2,) * 4)
+
+    def __call__(self, surroundings: Tensor, mu: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """surroundings: (C * window^2, n); mu, step: (D, n), as the hyper-synthesis gives
+        them, and as they are returned; float64 integers all."""
+        x = torch.cat([surroundings, mu, step * STEP_ONE])[:, :, None]
+        x = requantise(self.layers[0](x), self.shifts[0], 0, ACTIVATION_MAX)
+        x = requantise(self.layers[1](x), self.shifts[1], 0, ACTIVATION_MAX)
+        more_mu, more_step = self.layers[2](x)[:, :, 0].chunk(2)
+        more_mu = requantise(more_mu, self.shifts[2], -2 * MU_LIMIT, 2 * MU_LIMIT)
+        more_step = requantise(more_step, self.shifts[3], -SIGMA_STEPS, SIGMA_STEPS)
+        return (
+            (mu + more_mu).clamp_(-MU_LIMIT, MU_LIMIT),
+            (step + more_step).clamp_(0, SIGMA_STEPS - 1),
+        )
+
+    def check_exact(self) -> None:
+        """Raise ValueError if any sum could leave the integers that float64 holds, or the
+        layers do not fit together."""
+        inputs = (self.dimensions + FLAGS) * self.window**2 + 2 * self.dimensions
+        if self.layers[0].weight.shape[1] != inputs or self.window % 2 == 0:
+            raise ValueError("the context sees no odd square")
+        for layer in self.layers:
+            if layer.largest_sum(ACTIVATION_MAX) >= EXACT // 2:
+                raise ValueError("a sum of the context could exceed 2^53")

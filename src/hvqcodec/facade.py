@@ -1,0 +1,167 @@
+"""The codec in four verbs: two for bytes, two for files. Torch is imported when they run."""
+
+from functools import lru_cache
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+
+from hvqcodec.bitstream import Bitstream
+from hvqcodec.errors import in_file
+from hvqcodec.files import check_output, read_file, write_atomically
+from hvqcodec.models.cards import DEFAULT, model_for
+from hvqcodec.saving import format_of, to_file_bytes
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from hvqcodec.codec import Codec, Effort
+    from hvqcodec.image import ImageResult, ImageSource, Pixels, ResultKind
+
+
+class Choices(TypedDict, total=False):
+    """What `Codec.compress` can be told."""
+
+    quality: float | None
+    bpp: float | None
+    max_bytes: int | None
+    ratios: tuple[float, float, float] | None
+    strict_rate: bool
+    strip: bool
+    effort: "Effort"
+
+
+def compress(
+    img: "ImageSource",
+    *,
+    model: str | PathLike[str] = DEFAULT,
+    device: str = "cpu",
+    **choices: Unpack[Choices],
+) -> bytes:
+    """An image to the bytes of an `.hvq` file: `Codec.compress`, with the model loaded once.
+
+    img: PIL image; path or open file; uint8 array, (H, W) or (H, W, 1 ... 4); tensor of
+        uint8 or of floats in [0, 1], (1 ... 4, H, W).
+    model: name, path of a `.safetensors` file, or `hub:organisation/name[@revision]`.
+    choices: at most one of `quality` (0 ... 100; 50 if nothing is said), `bpp` (bits per
+        pixel), `max_bytes` and `ratios`; `strict_rate`, `strip`, `effort`. `Codec.compress`
+        explains them.
+    Raises ImageError, RateError and ModelError.
+
+    >>> data = hvqcodec.compress(photo, bpp=0.15)
+    >>> data[:4]
+    b'\\x8bHVQ'
+    """
+    return _codec(fspath(model), device).compress(img, **choices)
+
+
+@overload
+def decompress(
+    data: bytes,
+    *,
+    output: Literal["pil"] = ...,
+    model: str | PathLike[str] | None = ...,
+    device: str = ...,
+) -> "Image": ...
+@overload
+def decompress(
+    data: bytes,
+    *,
+    output: Literal["numpy"],
+    model: str | PathLike[str] | None = ...,
+    device: str = ...,
+) -> "Pixels": ...
+@overload
+def decompress(
+    data: bytes,
+    *,
+    output: Literal["torch"],
+    model: str | PathLike[str] | None = ...,
+    device: str = ...,
+) -> "Tensor": ...
+def decompress(
+    data: bytes,
+    *,
+    output: "ResultKind" = "pil",
+    model: str | PathLike[str] | None = None,
+    device: str = "cpu",
+) -> "ImageResult":
+    """The image of an `.hvq` file: `Codec.decompress` with the model that made the file.
+
+    output: "pil", or "numpy" or "torch" for an upright uint8 array (H, W[, C]) or tensor
+        (C, H, W) in sRGB.
+    model: where to find the model, if it is not inside the package; nothing is ever fetched
+        on a file's behalf.
+    Raises BitstreamError and UnknownFingerprintError.
+
+    >>> data = hvqcodec.compress(photo)
+    >>> hvqcodec.decompress(data, output="numpy").shape
+    (512, 512, 3)
+    """
+    model = model or model_for(Bitstream.from_bytes(data).fingerprint)
+    codec = _codec(fspath(model), device)
+    return codec.decompress(data, output)
+
+
+def compress_file(
+    source: str | PathLike[str],
+    destination: str | PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    model: str | PathLike[str] = DEFAULT,
+    device: str = "cpu",
+    **choices: Unpack[Choices],
+) -> Path:
+    """`compress` from one file to another, which appears whole or not at all.
+
+    destination: the source with the suffix .hvq if nothing is said.
+    Returns the destination. Raises FileError too, before any work, if it exists already
+    and `overwrite` is not given.
+
+    >>> hvqcodec.compress_file("photo.png", bpp=0.2).name
+    'photo.hvq'
+    """
+    source = Path(source)
+    destination = Path(destination) if destination else source.with_suffix(".hvq")
+    check_output(destination, source, overwrite)
+    data = compress(source, model=model, device=device, **choices)
+    write_atomically(destination, data)
+    return destination
+
+
+def decompress_file(
+    source: str | PathLike[str],
+    destination: str | PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    model: str | PathLike[str] | None = None,
+    device: str = "cpu",
+) -> Path:
+    """`decompress` from one file to another, which appears whole or not at all.
+
+    destination: the source with the suffix .png if nothing is said; its suffix decides the
+        format: PNG, JPEG, WebP, TIFF or PPM. Metadata goes along as far as the format holds
+        it.
+    Returns the destination. Raises FileError too, before any work, if it exists already
+    and `overwrite` is not given.
+
+    >>> name = hvqcodec.compress_file("photo.png", "small.hvq", quality=40)
+    >>> hvqcodec.decompress_file(name, "small.jpg").name
+    'small.jpg'
+    """
+    source = Path(source)
+    destination = Path(destination) if destination else source.with_suffix(".png")
+    format_of(destination.suffix)
+    check_output(destination, source, overwrite)
+    data = read_file(source)
+    with in_file(source):
+        image = decompress(data, model=model, device=device)
+    write_atomically(destination, to_file_bytes(image, destination.suffix))
+    return destination
+
+
+@lru_cache(maxsize=2)
+def _codec(model: str, device: str) -> "Codec":
+    from hvqcodec.codec import Codec
+
+    return Codec.load(model, device=device)

@@ -1,0 +1,66 @@
+"""Context of one level: the float form of `hvqcodec.entropy.context`, for training, export
+and the encoder's estimates."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hvqcodec.entropy.constants import MU_MAX, SIGMA_STEPS
+from hvqcodec.entropy.context import FLAGS, TURNS, known_planes
+from hvqcodec.models.config import ModelConfig
+from hvqcodec.models.hyperprior import STEP_UNIT
+
+
+class Context(nn.Module):
+    """Corrects the Gaussian that the hyperprior gives each code by the embeddings known
+    around it: those of coarser blocks and of the level's earlier turns."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        d, n = config.dimensions, config.context_channels
+        self.window = config.context_window
+        self.layer1 = nn.Linear((d + FLAGS) * self.window**2 + 2 * d, n)
+        self.layer2 = nn.Linear(n, n)
+        self.layer3 = nn.Linear(n, 2 * d)
+        nn.init.zeros_(self.layer3.weight)  # to begin with the hyperprior's word holds
+        nn.init.zeros_(self.layer3.bias)
+
+    def correct(self, surroundings: Tensor, mu: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C * window^2), (N, D), (N, D) -> mu and step, (N, D)."""
+        x = torch.cat([surroundings, mu, step / STEP_UNIT], 1)
+        x = F.relu(self.layer2(F.relu(self.layer1(x))))
+        more_mu, more_step = self.layer3(x).chunk(2, 1)
+        return (
+            (mu + more_mu).clamp(-MU_MAX, MU_MAX),
+            (step + STEP_UNIT * more_step).clamp(0, SIGMA_STEPS - 1),
+        )
+
+    def forward(
+        self,
+        entries: Tensor,
+        masks: Sequence[Tensor],
+        index_maps: Sequence[Tensor],
+        mu: Tensor,
+        step: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """entries: (K, D). masks, index_maps: (B, h, w) from the coarsest level to this one.
+        mu, step: (B, D, h, w), as the hyper-synthesis gives them, and as they are returned;
+        corrected where the mask is set."""
+        out_mu, out_step = mu.clone(), step.clone()
+        half = self.window // 2
+        for turn, (row, column) in enumerate(TURNS):
+            chosen = masks[-1][:, row::2, column::2]  # (B, h/2, w/2)
+            if not chosen.any():
+                continue
+            planes = known_planes(entries, masks, index_maps, turn, 1.0)
+            padded = F.pad(planes, (half, half, half, half))[:, :, row:, column:]
+            squares = F.unfold(padded, self.window, stride=2).transpose(1, 2)
+            squares = squares.view(*chosen.shape, -1)[chosen]
+            phase = (slice(None), slice(None), slice(row, None, 2), slice(column, None, 2))
+            before = [t[phase].permute(0, 2, 3, 1)[chosen] for t in (mu, step)]
+            after = self.correct(squares, *before)
+            for out, values in zip((out_mu, out_step), after, strict=True):
+                out[phase].permute(0, 2, 3, 1)[chosen] = values
+        return out_mu, out_step

@@ -1,0 +1,71 @@
+"""What an `.hvq` file says of itself. Free of torch."""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from hvqcodec.bitstream import VERSION, Bitstream, Mode, Section
+from hvqcodec.errors import UnknownFingerprintError, in_file
+from hvqcodec.files import read_file
+from hvqcodec.models.cards import model_for
+
+
+@dataclass(frozen=True)
+class Info:
+    """The facts in the header of a file."""
+
+    width: int
+    """In pixels, as stored: before the EXIF orientation is applied."""
+    height: int
+    mode: str
+    """What it decodes to: L, LA, RGB or RGBA."""
+    file_bytes: int
+    bpp: float
+    """Bits per pixel, metadata not counted."""
+    version: int
+    """Of the format."""
+    fingerprint: str
+    """Of the model, in hexadecimal."""
+    model: str | None
+    """Its name, if it is embedded."""
+    sections: dict[str, int]
+    """Bytes by section."""
+
+
+def probe(source: bytes | str | PathLike[str]) -> Info:
+    """The facts in the header of an `.hvq` file, given as bytes or as a path.
+
+    Neither loads a model nor imports torch. Raises BitstreamError for what is no sound file
+    and FileError for one that cannot be read.
+
+    >>> path = hvqcodec.compress_file("photo.png")
+    >>> info = hvqcodec.probe(path)
+    >>> info.width, info.height, info.mode
+    (512, 512, 'RGB')
+    """
+    if not isinstance(source, bytes):
+        with in_file(source):
+            return probe(read_file(Path(source)))
+    stream = Bitstream.from_bytes(source)
+    try:
+        model = model_for(stream.fingerprint)
+    except UnknownFingerprintError:
+        model = None
+    mode = "L" if stream.mode == Mode.GREY else "RGB"
+    return Info(
+        width=stream.width,
+        height=stream.height,
+        mode=mode + ("A" if Section.ALPHA in stream.sections else ""),
+        file_bytes=len(source),
+        bpp=8 * stream.image_bytes / (stream.width * stream.height),
+        version=VERSION,
+        fingerprint=stream.fingerprint.hex(),
+        model=model,
+        sections={section_name(kind): len(body) for kind, body in stream.sections.items()},
+    )
+
+
+def section_name(kind: int) -> str:
+    """In words; by its number if it is unknown."""
+    known = kind in tuple(Section)
+    return Section(kind).name.lower().replace("_", " ") if known else f"section {kind}"

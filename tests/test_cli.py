@@ -439,7 +439,7 @@ def test_bad_input_through_standard_input(
 def test_errors_of_a_process_of_its_own(full_folder: Path) -> None:
     before = contents(full_folder)
     line = error_line(hvq(full_folder, "decode", "-", *MODEL, stdin=before["cut.hvq"]), 1)
-    assert line == "the file is truncated"
+    assert line.startswith("standard input: the file is truncated: get the file again")
     line = error_line(hvq(full_folder, "encode", "photo.png", "--sharper"), 2)
     assert re.fullmatch(r"No such option.* \(hvq encode --help says more\)", line)
     assert contents(full_folder) == before

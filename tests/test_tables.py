@@ -45,9 +45,9 @@ def in_pieces(tables: IndexTables, gaussians: tuple[Tensor, Tensor], sizes: list
 
 
 def slow(codec: Codec, level: int, mu: Tensor, step: Tensor) -> list[list[int]]:
-    tensors = {k: v.numpy() for k, v in codec.model.normative.to_tensors().items()}
-    gaussian = (t.numpy().astype(np.int64) for t in (mu, step))
-    return reference.index_frequencies(tensors, level, *gaussian).tolist()
+    tensors = {k: v.long().numpy() for k, v in codec.model.normative.to_tensors().items()}
+    pairs = zip(mu.long().numpy(), step.long().numpy(), strict=True)
+    return [reference.index_frequencies(tensors, level, m, s).tolist() for m, s in pairs]
 
 
 def test_any_batching_gives_the_same_tables(

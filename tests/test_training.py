@@ -273,6 +273,10 @@ def test_the_entropy_model_alone_learns_on_a_frozen_autoencoder(
         k.split(".")[0] for k, v in learner.model.state_dict().items() if (v != before[k]).any()
     }
     assert changed == {"hyperpriors", "contexts"}
+    learner.options.run.mkdir()
+    learner.save()
+    runs = checkpoint.runs(checkpoint.load(learner.options.run / "checkpoint")[1])
+    assert [run["steps"] for run in runs] == [3, 60]
 
 
 def test_a_start_of_other_sizes_is_refused(trainer: train.Trainer, options: Namespace) -> None:
@@ -490,7 +494,7 @@ def test_the_card_of_an_exported_model(exported: Path, continued: Path) -> None:
     card = json.loads(exported.with_suffix(".json").read_text())
     assert card["sha256"] == hashlib.sha256(exported.read_bytes()).hexdigest()
     assert ModelConfig.from_dict(card["config"]) == ModelConfig.from_dict(CARD["config"])
-    assert card["training"]["steps"] == 803
+    assert card["training"]["runs"][-1]["steps"] == 803
     assert card["tables"]["integer_over_float"] <= export.WORSE_AT_MOST
     network = load_file(exported)["network.synthesis.to_rgb.weight"]
     average = checkpoint.load(continued / "checkpoint")[0]["ema.synthesis.to_rgb.weight"]
@@ -525,7 +529,7 @@ def test_a_run_too_short_for_a_model_is_exported_or_refused(
     except SystemExit:
         assert not list(tmp_path.iterdir())
     else:
-        assert Codec.load(output).model.card["training"]["steps"] == 7
+        assert Codec.load(output).model.card["training"]["runs"][-1]["steps"] == 7
 
 
 def networks_of_tiny() -> Model:
@@ -556,7 +560,7 @@ def test_photos_of_few_indices_are_enough_to_count_tables_on(
     """The dusk among them is coded with hardly more than one coarse index."""
     output = tmp_path / "model.safetensors"
     export_of(continued, photos, output)
-    assert Codec.load(output).model.card["training"]["steps"] == 803
+    assert Codec.load(output).model.card["training"]["runs"][-1]["steps"] == 803
 
 
 def test_log_priors_stay_finite_where_a_level_is_never_sent(cat: Pixels) -> None:

@@ -16,6 +16,9 @@ from torch import Tensor
 
 PART_BYTES = 14 << 20
 
+PLACES = {"photos", "validation", "perceptual", "run", "start"}
+"""Options that say where things lay, which a card does not repeat."""
+
 
 def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """Write beside the folder, then swap, so that a kill leaves the old or the new one."""
@@ -75,3 +78,13 @@ def restore_optimiser(
             # AdamW keeps its step counts on the CPU.
             device = p.device if value.ndim else torch.device("cpu")
             optimiser.state[p][key] = value.float().to(device)
+
+
+def runs(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """The runs that led to a checkpoint, itself the last: steps, hours and options."""
+    own = {
+        "steps": facts["steps"],
+        "hours": round(facts["seconds"] / 3600, 2),
+        "options": {k: v for k, v in facts["options"].items() if k not in PLACES},
+    }
+    return [*facts.get("earlier", []), own]

@@ -48,8 +48,6 @@ HEADROOM = 8
 """Other photos reach further; 12 bits for what was seen are plenty."""
 MAP_SETS = 8
 PRIOR_PHOTOS = 120
-PLACES = {"photos", "validation", "perceptual", "run", "start"}
-"""Options that say where things lay, which a card does not repeat."""
 LATENT_TABLE_SUM = 1 << 16
 
 
@@ -283,11 +281,8 @@ def export(
     print(json.dumps({k: round(v, 5) for k, v in check.items()}))
     if not check["integer_over_float"] <= WORSE_AT_MOST:  # nor NaN
         raise SystemExit("refused: the integer tables cost more than 0.5 % over the float ones")
-    training = {
-        "steps": facts["steps"],
-        "hours": round(facts["seconds"] / 3600, 2),
-        "options": {k: v for k, v in facts["options"].items() if k not in PLACES},
-    }
+    runs = checkpoint.runs(facts)
+    training = {"hours": round(sum(run["hours"] for run in runs), 2), "runs": runs}
     write_model(output, networks, normative, {"training": training, "tables": check} | card)
     return check
 

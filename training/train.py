@@ -93,22 +93,24 @@ def ramp(value: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (value - start) / (end - start)))
 
 
-def start_from(name: str, config: dict[str, Any]) -> Model:
+def start_from(name: str, config: dict[str, Any]) -> tuple[Model, list[dict[str, Any]]]:
     """The weights of a model or of a checkpoint, with contexts added if the config asks for
-    them and they have none."""
+    them and they have none; and the runs that led there, for the card."""
     if (Path(name) / "facts.json").exists():
         tensors, facts = checkpoint.load(Path(name))
         sizes, state = facts["config"], {k[4:]: v for k, v in tensors.items() if k[:4] == "ema."}
+        runs = checkpoint.runs(facts)
     else:
-        networks = load_model(name).networks
-        sizes, state = networks.config.to_dict(), networks.state_dict()
+        loaded = load_model(name)
+        sizes, state = loaded.networks.config.to_dict(), loaded.networks.state_dict()
+        runs = loaded.card["training"].get("runs", [])
     model = Model(ModelConfig.from_dict(sizes | config))
     fresh = {k: v for k, v in model.state_dict().items() if k.startswith("contexts.")}
     try:
         model.load_state_dict(fresh | state)
     except RuntimeError as error:
         raise SystemExit(f"{name} has other sizes than {config} asks for: {error}") from error
-    return model
+    return model, runs
 
 
 class Trainer:
@@ -119,10 +121,11 @@ class Trainer:
         folder = options.run / "checkpoint"
         tensors: dict[str, Tensor] = {}
         facts: dict[str, Any] = {"config": options.config}
+        self.earlier: list[dict[str, Any]] = []
         if folder.exists() or folder.with_name("checkpoint.old").exists():
             tensors, facts = checkpoint.load(folder)
         if options.start and not tensors:
-            self.model = start_from(options.start, options.config)
+            self.model, self.earlier = start_from(options.start, options.config)
         else:
             self.model = Model(ModelConfig.from_dict(facts["config"]))
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
@@ -143,6 +146,7 @@ class Trainer:
             self.objective.distortion = torch.compile(distortion)  # type: ignore[assignment]
         self.progress = Progress(facts.get("steps", 0), facts.get("seconds", 0.0))
         if tensors:
+            self.earlier = facts.get("earlier", [])
             self.restore(tensors, facts)
         self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         if tensors:
@@ -183,6 +187,7 @@ class Trainer:
             "seconds": self.progress.seconds,
             "code_bits": self.objective.code_bits.tolist(),
             "options": {k: str(v) for k, v in vars(self.options).items()},
+            "earlier": self.earlier,
         }
         checkpoint.save(self.options.run / "checkpoint", tensors, facts)
 

@@ -16,6 +16,9 @@ LAMBDA_AT_0, LAMBDA_AT_100 = 8.0, 0.08
 ENOUGH = 1 << 50
 """Bytes: no file has so many."""
 
+OVERHEAD = 1.1
+"""Of a file over the estimate that the search runs on, for z and map, as a first guess."""
+
 TRIES = 8
 TOLERANCE, TOLERANCE_BYTES = 0.01, 16
 """A target is met to within one or the other, whichever is larger."""
@@ -118,7 +121,7 @@ def meet_target(
     tolerance = target.slack / 2 if target.is_limit else target.slack
     wanted = limit - tolerance
     below = above = None  # (estimate aimed at, bytes that it gave)
-    aim = min(max(8 * wanted, least), most)
+    aim = min(max(8 * wanted / OVERHEAD, least), most)
     results: list[Coded] = []
     for _ in range(TRIES):
         result = code(lambda_for(estimate, aim))

@@ -483,6 +483,8 @@ def test_an_interrupted_process_says_so_and_leaves_nothing(folder: Path) -> None
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # Background jobs of a shell ignore the signal, and so would their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     ) as process:
         assert process.stdin is not None
         process.stdin.write(bytes(1 << 20))  # More than a pipe holds: now it is reading.

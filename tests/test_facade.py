@@ -217,3 +217,7 @@ def test_unknown_words_are_the_callers_mistake(coded: bytes) -> None:
         decompress(coded, model=TINY, output="jpeg")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="sharpness"):
         compress(GREY, model=TINY, sharpness=3)  # type: ignore[call-arg]
+
+
+def test_type_checkers_may_use_the_annotations() -> None:
+    assert (Path(hvqcodec.__file__).parent / "py.typed").is_file()

@@ -248,7 +248,9 @@ def info(file: Path, verbose: bool, as_json: bool, model: str | None) -> None:
         click.echo(line)
     for part, amount in budget.items():
         share = amount / (1 if part.endswith("bytes") else 8) / facts.file_bytes
-        click.echo(f"{part.replace('_', ' '):<16} {amount:>9.0f}  {share:6.1%} of the file")
+        note = "instead of index bits without hyperprior and context"
+        note = note if part == "static_bits" else f"{share:6.1%} of the file"
+        click.echo(f"{part.replace('_', ' '):<16} {amount:>9.0f}  {note}")
 
 
 def describe(info: Info) -> list[str]:

@@ -529,3 +529,12 @@ def test_damaged_exif_is_passed_over(crop: Image.Image, strip: bool) -> None:
         picture = read_picture(file, strip)
         np.testing.assert_array_equal(picture.rgb, rgb(crop))
         assert picture.metadata.exif == (b"" if strip else damaged.removeprefix(b"Exif\0\0"))
+
+
+def test_sixteen_bit_colour_of_ppm_is_noticed(astronaut: Pixels, tmp_path: Path) -> None:
+    grid = np.ascontiguousarray(astronaut[:20, :30])
+    path = tmp_path / "photo.ppm"
+    path.write_bytes(b"P6 30 20 65535\n" + (257 * grid.astype(">u2")).tobytes())
+    with pytest.warns(HvqWarning, match="16 bits per channel"):
+        picture = read_picture(path)
+    np.testing.assert_array_equal(picture.rgb, grid)

@@ -125,7 +125,8 @@ def _from_pil(image: Image.Image, strip: bool) -> Picture:
     if image.mode == "F":
         raise ImageError("an image of floating-point numbers has no range: convert it to 8 bits")
     # Pillow halves the bits of colour images as it reads them.
-    deep = image.mode.startswith("I") or ";16" in str(getattr(image, "tile", ""))
+    tiles = str(getattr(image, "tile", ""))
+    deep = image.mode.startswith("I") or ";16" in tiles or ", 65535)" in tiles  # PNG, PPM
     image.load()
     metadata = Metadata.of(image)
     if strip:

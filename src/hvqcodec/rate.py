@@ -97,6 +97,8 @@ def lambda_of_quality(quality: float | None) -> float:
 
 def lambda_for(estimate: Callable[[float], float], bits: float) -> float:
     """The lambda at which the estimate, which falls with lambda, just stays within the bits."""
+    if estimate(LAMBDA_MIN) <= bits:
+        return LAMBDA_MIN
     low, high = math.log(LAMBDA_MIN), math.log(LAMBDA_MAX)
     for _ in range(30):
         middle = (low + high) / 2

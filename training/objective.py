@@ -185,12 +185,8 @@ class Objective:
         support = latent_support(mask)
         z_bits = (prior.latent_bits(noisy) * support).sum((1, 2, 3))
         rounded = straight_through(z, z.round().clamp(-LATENT_MAX, LATENT_MAX)) * support
-        mu, sigma = prior.synthesis(rounded, mask)
+        mu, sigma = self.model.gaussians(level, rounded, [m[:, 0] for m in masks], maps)
         entries = self.model.codebook.entries()
-        if self.model.contexts:
-            known = [m[:, 0] for m in masks[: level + 1]], maps[: level + 1]
-            with torch.autocast(y.device.type, enabled=False):
-                mu, sigma = self.model.contexts[level](entries.detach(), *known, mu, sigma)
 
         where = mask[:, 0].nonzero()[:, 0]  # image of each code
         picks = torch.randperm(len(index), device=y.device)[: self.samples]

@@ -79,11 +79,8 @@ def gaussians(networks: Model, symbols: Symbols, level: int) -> tuple[Tensor, Te
     device = networks.codebook.weight.device
     masks = [torch.from_numpy(mask)[None].to(device) for mask in symbols.masks()]
     z = torch.from_numpy(symbols.latents[level])[None].float().to(device)
-    pair = hyperprior(networks, level).synthesis(z, masks[level][:, None])
-    if networks.contexts:
-        maps = [index[None].to(device) for index in index_maps(symbols)]
-        known = masks[: level + 1], maps[: level + 1]
-        pair = networks.contexts[level](networks.codebook.entries(), *known, *pair)
+    maps = [index[None].to(device) for index in index_maps(symbols)]
+    pair = networks.gaussians(level, z, masks, maps)
     mu, step = (t[0].permute(1, 2, 0)[masks[level][0]] for t in pair)
     return mu, step
 

@@ -42,13 +42,8 @@ def is_srgb(profile: bytes) -> bool:
     steps = np.linspace(0, 255, 18).round().astype(np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(18, -1, 3)
     image = Image.fromarray(colours)
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != "RGB":
-            return False
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError):
+    converted = to_srgb(image, profile)
+    if converted is image:  # the profile does not fit
         return False
     return bool(np.abs(np.asarray(converted, np.int16) - colours).max() <= 1)
 

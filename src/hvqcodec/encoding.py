@@ -119,17 +119,14 @@ def estimate_bits(networks: Model, level: int, y: Tensor, index: Tensor) -> Tens
     """Bits (N,) of each index of a level if all blocks were sent at it: the float model
     of the very tables that code them."""
     prior = hyperprior(networks, level)
+    h, w = y.shape[2:]
     everywhere = torch.ones_like(y[:, :1], dtype=torch.bool)
-    mu, sigma = prior.synthesis(prior.latents(y, everywhere), everywhere)
-    entries = networks.codebook.entries()
-    if networks.contexts:
-        h, w = y.shape[2:]
-        nothing = [everywhere.new_zeros(1, h >> k, w >> k) for k in range(level, 0, -1)]
-        masks = [*nothing, everywhere[:, 0]]
-        maps = [*(mask.long() for mask in nothing), index.view(1, h, w)]
-        mu, sigma = networks.contexts[level](entries, masks, maps, mu, sigma)
-    mu, sigma = (t[0].flatten(1).t() for t in (mu, sigma))
-    return prior.index_bits(mu, sigma, entries, index)
+    nothing = [everywhere.new_zeros(1, h >> k, w >> k) for k in range(level, 0, -1)]
+    masks = [*nothing, everywhere[:, 0]]
+    maps = [*(mask.long() for mask in nothing), index.view(1, h, w)]
+    pair = networks.gaussians(level, prior.latents(y, everywhere), masks, maps)
+    mu, sigma = (t[0].flatten(1).t() for t in pair)
+    return prior.index_bits(mu, sigma, networks.codebook.entries(), index)
 
 
 def mix_static(bits: Tensor, static: Tensor) -> Tensor:

@@ -30,6 +30,11 @@ def level_masks(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return coarse[:, None], medium[:, None], fine[:, None]
 
 
+def repeat(x: Tensor, times: int) -> Tensor:
+    """(B, C, h, w) -> (B, C, h * times, w * times), each value a square."""
+    return F.interpolate(x, scale_factor=times, mode="nearest")
+
+
 def allocate(cell_distortion: Tensor, code_bits: Tensor, lambda_: Tensor) -> Tensor:
     """The map that minimises distortion + lambda x bits, block by block.
 

@@ -21,6 +21,7 @@ from hvqcodec.entropy.fixed_point import (
     IntegerConv,
     requantise,
 )
+from hvqcodec.granularity import repeat
 
 TURNS = ((0, 0), (1, 1), (0, 1), (1, 0))
 """Row and column modulo 2 of the codes of each turn."""
@@ -59,11 +60,6 @@ def known_planes(
         else:
             flags[:, :1] += repeat(mask[:, None].to(flags.dtype), 1 << (own - level))
     return torch.cat([embeddings, flags * one], 1)
-
-
-def repeat(x: Tensor, times: int) -> Tensor:
-    """(B, C, h, w) -> (B, C, h * times, w * times), each value a square."""
-    return x.repeat_interleave(times, 2).repeat_interleave(times, 3)
 
 
 def turns(mask: Tensor, in_turns: bool) -> Iterator[tuple[Tensor, Tensor]]:

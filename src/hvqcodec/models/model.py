@@ -1,6 +1,9 @@
 """All networks of a model in one module."""
 
-from torch import nn
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
 
 from hvqcodec.models.analysis import Analysis, DistortionHead
 from hvqcodec.models.config import ModelConfig
@@ -28,3 +31,19 @@ class Model(nn.Module):
         )
         self.distortion_head = DistortionHead(config)
         self.synthesis = Synthesis(config)
+
+    def gaussians(
+        self, level: int, z: Tensor, masks: Sequence[Tensor], index_maps: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """mu and step of sigma of a level's codes, (B, D, h, w), by its hyperprior and, if the
+        model has one, its context.
+
+        z: (B, latent_channels, ceil(h/4), ceil(w/4)). masks, index_maps: (B, h, w), from the
+        coarsest level to this one at least.
+        """
+        mu, step = self.hyperpriors[level].synthesis(z, masks[level][:, None])  # type: ignore[operator]
+        if self.contexts:
+            known = masks[: level + 1], index_maps[: level + 1]
+            with torch.autocast(z.device.type, enabled=False):
+                mu, step = self.contexts[level](self.codebook.entries().detach(), *known, mu, step)
+        return mu, step

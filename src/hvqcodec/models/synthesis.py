@@ -4,14 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvqcodec.granularity import level_masks
+from hvqcodec.granularity import level_masks, repeat
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.layers import conv, residual_stack
-
-
-def repeat(x: Tensor, times: int) -> Tensor:
-    """(B, C, h, w) -> (B, C, h * times, w * times), each value a square."""
-    return F.interpolate(x, scale_factor=times, mode="nearest")
 
 
 class Synthesis(nn.Module):

@@ -13,6 +13,7 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
 from training import checkpoint
-from training.data import batches, load_photos
+from training.data import Photo, batches, load_photos
 from training.objective import Distortion, Objective, Weights, bits_per_pixel, trainable
 from training.optimisers import make_optimisers
 from training.perceptual import load_perceptual
@@ -34,7 +35,7 @@ ALLOCATE_SHARE = 0.85
 """Of the maps are made as the encoder makes them; the rest are of every other kind."""
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -44,6 +45,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--run", type=Path, required=True, help="folder of checkpoint and log")
     parser.add_argument(
         "--start", help="a model or the folder of a checkpoint, to begin a new run from its weights"
+    )
+    parser.add_argument(
+        "--fresh",
+        nargs="*",
+        default=[],
+        metavar="PART",
+        help="what not to take from --start: names of weights, or their beginnings",
     )
     parser.add_argument(
         "--entropy-only",
@@ -69,7 +77,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--limit-photos", type=int)
     parser.add_argument("--validate-every", type=float, default=15, help="minutes")
     parser.add_argument("--compact", action="store_true", help="small checkpoints, to carry")
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     if not (options.budget_minutes or options.budget_steps):
         parser.error("give --budget-minutes or --budget-steps")
     return options
@@ -93,9 +101,12 @@ def ramp(value: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (value - start) / (end - start)))
 
 
-def start_from(name: str, config: dict[str, Any]) -> tuple[Model, list[dict[str, Any]]]:
-    """The weights of a model or of a checkpoint, with contexts added if the config asks for
-    them and they have none; and the runs that led there, for the card."""
+def start_from(
+    name: str, config: dict[str, Any], fresh: Sequence[str] = ()
+) -> tuple[Model, list[dict[str, Any]]]:
+    """The weights of a model or of a checkpoint, but for those whose names begin with one of
+    `fresh`, and with contexts added if the config asks for them and they have none; and the
+    runs that led there, for the card."""
     if (Path(name) / "facts.json").exists():
         tensors, facts = checkpoint.load(Path(name))
         sizes, state = facts["config"], {k[4:]: v for k, v in tensors.items() if k[:4] == "ema."}
@@ -105,9 +116,12 @@ def start_from(name: str, config: dict[str, Any]) -> tuple[Model, list[dict[str,
         sizes, state = loaded.networks.config.to_dict(), loaded.networks.state_dict()
         runs = loaded.card["training"].get("runs", [])
     model = Model(ModelConfig.from_dict(sizes | config))
-    fresh = {k: v for k, v in model.state_dict().items() if k.startswith("contexts.")}
+    begun = model.state_dict()
+    added = {k: v for k, v in begun.items() if k.startswith("contexts.")}
+    anew = {k: v for k, v in begun.items() if k.startswith(tuple(fresh))}
+    kept = {k: v for k, v in state.items() if not k.startswith(tuple(fresh))}
     try:
-        model.load_state_dict(fresh | state)
+        model.load_state_dict(added | kept | anew)
     except RuntimeError as error:
         raise SystemExit(f"{name} has other sizes than {config} asks for: {error}") from error
     return model, runs
@@ -125,7 +139,7 @@ class Trainer:
         if folder.exists() or folder.with_name("checkpoint.old").exists():
             tensors, facts = checkpoint.load(folder)
         if options.start and not tensors:
-            self.model, self.earlier = start_from(options.start, options.config)
+            self.model, self.earlier = start_from(options.start, options.config, options.fresh)
         else:
             self.model = Model(ModelConfig.from_dict(facts["config"]))
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
@@ -222,7 +236,7 @@ class Trainer:
             torch._foreach_lerp_(list(self.average.values()), list(state.values()), 1 - decay)
         self.progress.steps += 1
         learns = not self.options.entropy_only and share < 0.7
-        if learns and self.progress.steps % 300 == 0:
+        if learns and self.progress.steps % 100 == 0:
             self.objective.reseed_dead(self.optimisers["adamw"])
         return report | {"loss": loss.item()}
 
@@ -231,11 +245,10 @@ class Trainer:
         model.load_state_dict(self.average)
         return model.to(self.device).eval()
 
-    def run(self) -> None:
+    def run(self, photos: list[Photo], held_out: list[Photo]) -> None:
+        """Train to the end of the budget or of the minutes, or until SIGTERM."""
         options = self.options
         options.run.mkdir(parents=True, exist_ok=True)
-        photos = load_photos(options.photos, options.limit_photos)
-        held_out = load_photos(options.validation) if options.validation else []
         seed = options.seed + self.progress.steps
         source = batches(photos, options.batch, options.crop, seed)
         self.log(photos=len(photos), validation=len(held_out), parameters=trainable(self.model))
@@ -277,7 +290,7 @@ class Trainer:
         if held_out and not stop.is_set():
             self.validate(held_out)
 
-    def validate(self, photos: list[Any]) -> None:
+    def validate(self, photos: list[Photo]) -> None:
         model = self.averaged_model()
         for result in validate(model, photos, self.metrics, self.objective.code_bits):
             self.log(validation=result)
@@ -287,7 +300,9 @@ def main() -> None:
     options = arguments()
     if options.threads:
         torch.set_num_threads(options.threads)
-    Trainer(options).run()
+    photos = load_photos(options.photos, options.limit_photos)
+    held_out = load_photos(options.validation) if options.validation else []
+    Trainer(options).run(photos, held_out)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.metrics import MIN_SIDE, ms_ssim
 from hvqcodec.encoding import hyperprior
 from hvqcodec.granularity import CODES_PER_CELL, allocate, level_masks
 from hvqcodec.models.analysis import cell_distortion
@@ -14,6 +15,8 @@ from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
 from training.data import Photo
 from training.objective import Distortion
+
+FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "dlp")
 
 
 @torch.no_grad()
@@ -30,7 +33,7 @@ def validate(
     device = model.codebook.weight.device
     cells_bits = code_bits * torch.tensor(CODES_PER_CELL, device=device)
     for lambda_ in lambdas:
-        sums: dict[str, list[float]] = {"bpp": [], "psnr": [], "lpips": [], "dlp": []}
+        sums: dict[str, list[float]] = {name: [] for name in FIGURES}
         for photo in photos[:limit]:
             image = centre(photo, size).to(device)
             analysed = model.analysis(2 * image - 1)
@@ -48,6 +51,8 @@ def validate(
             _, _, metrics = distortion(output, image)
             sums["bpp"].append(bits / image[0, 0].numel())
             sums["psnr"].append(-10 * math.log10(metrics["mse"].item()))
+            if min(image.shape[2:]) >= MIN_SIDE:
+                sums["ms_ssim"].append(ms_ssim(output, image).item())
             for name in ("lpips", "dlp"):
                 if name in metrics:
                     sums[name].append(metrics[name].item())
@@ -64,13 +69,9 @@ def float_bits(
         return 0.0
     z = prior.latents(y, mask)
     z_bits = (prior.latent_bits(z) * latent_support(mask)).sum().item()
-    pair = prior.synthesis(z, mask)
-    entries = model.codebook.entries()
-    if model.contexts:
-        known = [m[:, 0] for m in masks[: level + 1]], maps[: level + 1]
-        pair = model.contexts[level](entries, *known, *pair)
+    pair = model.gaussians(level, z, [m[:, 0] for m in masks], maps)
     mu, sigma = (t[0].permute(1, 2, 0)[mask[0, 0]] for t in pair)
-    index_bits = prior.index_bits(mu, sigma, entries, maps[level][mask[:, 0]])
+    index_bits = prior.index_bits(mu, sigma, model.codebook.entries(), maps[level][mask[:, 0]])
     return z_bits + index_bits.sum().item()
 
 

@@ -19,6 +19,11 @@ def codec() -> Codec:
     return Codec.load(TINY)
 
 
+@pytest.fixture(scope="session")
+def shipped() -> Codec:
+    return Codec.load()
+
+
 def photo(name: str) -> Pixels:
     pixels: Pixels = np.ascontiguousarray(getattr(data, name)())
     pixels.setflags(write=False)

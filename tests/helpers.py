@@ -46,9 +46,9 @@ def with_section(data: bytes, kind: int, body: bytes) -> bytes:
     return replace(stream, sections=stream.sections | {kind: body}).to_bytes()
 
 
-def symbols_of(model: LoadedModel, data: bytes) -> Symbols:
+def symbols_of(model: LoadedModel, source: bytes | Bitstream) -> Symbols:
     """The symbols of a file, its checksum not looked at."""
-    stream = Bitstream.from_bytes(data)
+    stream = Bitstream.from_bytes(source) if isinstance(source, bytes) else source
     rows, columns = -(-stream.height // 16), -(-stream.width // 16)
     return decode_symbols(model.normative, stream.sections[Section.PAYLOAD], rows, columns)
 

@@ -573,7 +573,7 @@ def test_words_are_completed(tmp_path: Path) -> None:
     assert complete(tmp_path, "hvq models ") == [
         f"plain,{name}" for name in ("download", "info", "list", "path")
     ]
-    assert complete(tmp_path, "hvq encode --max") == ["plain,--max-bytes"]
+    assert complete(tmp_path, "hvq encode --max-b") == ["plain,--max-bytes"]
     assert complete(tmp_path, "hvq encode --effort b") == ["plain,best"]
     assert complete(tmp_path, "hvq decode --model ./my") == ["file,./my"]
     if DEFAULT in list_models():

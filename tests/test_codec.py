@@ -18,7 +18,6 @@ from hvqcodec import (
     RateError,
     UnknownFingerprintError,
 )
-from hvqcodec import codec as codec_module
 from hvqcodec.alpha import pack_alpha
 from hvqcodec.bitstream import Bitstream, Section
 from hvqcodec.granularity import COARSE, FINE, MEDIUM
@@ -222,16 +221,34 @@ def test_animations_are_refused(codec: Codec, crop: Pixels, tmp_path: Path) -> N
         codec.compress(path)
 
 
-def test_larger_images_than_files_may_be_are_refused(
-    codec: Codec, crop: Pixels, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_beyond_the_limit_are_refused(codec: Codec, crop: Pixels) -> None:
     """By the encoder as by the decoder: else it makes files that nobody can read."""
-    data = codec.compress(crop)
-    monkeypatch.setattr(codec_module, "MAX_PIXELS", crop[:, :, 0].size - 1)
-    with pytest.raises(BitstreamError, match="pixels"):
-        codec.decompress(data)
-    with pytest.raises(ImageError):
-        codec.compress(crop)
+    pixels = crop[:, :, 0].size
+    data = codec.compress(crop, max_pixels=pixels)
+    assert codec.decompress(data, max_pixels=pixels).size == crop.shape[1::-1]
+    assert codec.inspect(data, max_pixels=pixels)
+    for read in (codec.decompress, codec.inspect):
+        with pytest.raises(BitstreamError, match="more than the limit of"):
+            read(data, max_pixels=pixels - 1)
+    with pytest.raises(ImageError, match="more than the limit of"):
+        codec.compress(crop, max_pixels=pixels - 1)
+    huge = Bitstream.from_bytes(data)
+    huge = replace(huge, width=2**14, height=2**14)
+    with pytest.raises(BitstreamError, match="16384 x 16384 pixels, more than the limit of 256000"):
+        codec.decompress(huge.to_bytes())
+
+
+def test_progress_rises_to_one(codec: Codec, crop: Pixels) -> None:
+    shares: list[float] = []
+    data = codec.compress(crop, tile=48, progress=shares.append)
+    assert len(shares) > 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    shares.clear()
+    codec.decompress(data, tile=48, progress=shares.append)
+    assert len(shares) > 3
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 @pytest.mark.parametrize(("name", "bpp"), RATES)

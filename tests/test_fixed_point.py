@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hvqcodec import Codec
+from hvqcodec.entropy import fixed_point
 from hvqcodec.entropy.constants import LATENT_MAX, SIGMA_STEPS
 from hvqcodec.entropy.fixed_point import (
     EXACT,
@@ -16,6 +17,7 @@ from hvqcodec.entropy.fixed_point import (
     IntegerHyperSynthesis,
     requantise,
 )
+from hvqcodec.granularity import FINE
 from tests import reference_decoder as reference
 from tests.helpers import Pixels, symbols_of, threads
 
@@ -58,7 +60,7 @@ def extreme_network(seed: int) -> IntegerHyperSynthesis:
 
 def assert_as_reference(hyper: IntegerHyperSynthesis, z: Tensor, mask: Tensor) -> None:
     mu, step = hyper(z, mask)
-    assert mu.dtype == step.dtype == torch.float64
+    assert mu.dtype == step.dtype == torch.int16
     slow_mu, slow_step = reference.hyper_synthesis(tensors_of(hyper), 0, z.numpy(), mask.numpy())
     np.testing.assert_array_equal(mu.numpy(), slow_mu)
     np.testing.assert_array_equal(step.numpy(), slow_step)
@@ -120,6 +122,31 @@ def test_the_number_of_threads_does_not_matter(codec: Codec) -> None:
             two = hyper(*case)
         assert torch.equal(one[0], two[0])
         assert torch.equal(one[1], two[1])
+
+
+@pytest.mark.parametrize("strip", [1, 40, 100])
+def test_strips_make_no_difference(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch, strip: int
+) -> None:
+    """Of one, two and four rows of z."""
+    for hyper in (*codec.model.normative.hyper_syntheses, extreme_network(7)):
+        case = random_case((83, 96), hyper.convs[0].weight.shape[1], 5)
+        whole = hyper(*case)
+        monkeypatch.setattr(fixed_point, "STRIP", strip)
+        for one, other in zip(whole, hyper(*case), strict=True):
+            assert torch.equal(one, other)
+        monkeypatch.undo()
+
+
+def test_a_strip_reaches_no_further_than_it_must(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hyper = codec.model.normative.hyper_syntheses[FINE]
+    case = random_case((83, 96), hyper.convs[0].weight.shape[1], 5)
+    whole = hyper(*case)
+    monkeypatch.setattr(fixed_point, "STRIP", 40)
+    monkeypatch.setattr(fixed_point, "STRIP_REACH", 1)
+    assert not torch.equal(hyper(*case)[0], whole[0])
 
 
 def test_largest_sum_is_reached() -> None:

@@ -95,7 +95,7 @@ def test_contexts_by_example() -> None:
 
 def test_one_by_one_equals_all_at_once(tables: Tables, photo_map: Levels) -> None:
     contexts, flags = map_flags(photo_map)
-    chosen = int(map_costs(contexts, flags, tables).argmin())
+    chosen = int(map_costs(photo_map, tables).argmin())
     encoder = Encoder()
     encoder.encode(np.array([chosen], np.int32), np.ones((1, len(tables))))
     for context, flag in zip(contexts, flags, strict=True):
@@ -112,7 +112,7 @@ def test_one_by_one_equals_all_at_once(tables: Tables, photo_map: Levels) -> Non
 
 
 def test_costs_are_those_of_the_payload(tables: Tables, photo_map: Levels) -> None:
-    costs = map_costs(*map_flags(photo_map), tables)
+    costs = map_costs(photo_map, tables)
     sizes = []
     for number, table in enumerate(tables):
         size = 8 * len(payload_of(photo_map, np.stack([table, table])))
@@ -124,8 +124,8 @@ def test_costs_are_those_of_the_payload(tables: Tables, photo_map: Levels) -> No
 
 def test_costs_of_even_tables_count_the_flags(photo_map: Levels) -> None:
     even = np.full((1, CONTEXTS, 2), MAP_TABLE_SUM // 2, np.int32)
-    contexts, flags = map_flags(photo_map)
-    assert map_costs(contexts, flags, even).tolist() == [len(flags)]
+    _, flags = map_flags(photo_map)
+    assert map_costs(photo_map, even).tolist() == [len(flags)]
 
 
 @given(st.binary(max_size=64), st.integers(1, 6), st.integers(1, 6))

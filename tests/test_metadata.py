@@ -14,10 +14,10 @@ from hvqcodec import metadata as metadata_module
 from hvqcodec.bitstream import Bitstream, Section, varint
 from hvqcodec.colour import is_srgb, srgb_profile, to_srgb
 from hvqcodec.image import read_picture
+from hvqcodec.limits import MAX_METADATA_BYTES
 from hvqcodec.metadata import (
     EXIF_PREFIX,
     MAX_DPI,
-    MAX_METADATA_BYTES,
     SRGB,
     Metadata,
     as_displayed,
@@ -376,15 +376,24 @@ def test_pieces_that_are_too_large_are_left_out(
 def test_the_largest_piece_is_accepted_and_the_next_refused() -> None:
     """Of what is larger, no more is inflated than that."""
     largest = bytes(MAX_METADATA_BYTES)
-    assert inflate(zlib.compress(largest), "XMP") == largest
+    assert inflate(zlib.compress(largest), "XMP", MAX_METADATA_BYTES) == largest
     for size in (MAX_METADATA_BYTES + 1, 6 * MAX_METADATA_BYTES):
         bomb = zlib.compress(bytes(size), 1)
         tracemalloc.start()
         with pytest.raises(BitstreamError, match="XMP is damaged or too large"):
-            inflate(bomb, "XMP")
+            inflate(bomb, "XMP", MAX_METADATA_BYTES)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 3 * MAX_METADATA_BYTES
+
+
+def test_the_limit_of_metadata_is_the_callers(codec: Codec, crop: Image.Image) -> None:
+    image = crop.copy()
+    Metadata(xmp=bytes(1000)).attach_to(image)
+    data = codec.compress(image)
+    assert codec.decompress(data, max_metadata_bytes=1000).info["xmp"] == bytes(1000)
+    with pytest.raises(BitstreamError, match="the XMP is damaged or too large"):
+        codec.decompress(data, max_metadata_bytes=999)
 
 
 BOMB = zlib.compress(bytes(MAX_METADATA_BYTES + 1), 9)

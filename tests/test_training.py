@@ -24,12 +24,12 @@ from torch import Tensor
 import hvqcodec
 from hvqcodec import Codec
 from hvqcodec.encoding import hyperprior
-from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM
+from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM, flag_counts, map_costs
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
 from tests.helpers import TESTS, TINY, Pixels, psnr, symbols_of
-from training import checkpoint, export, train
+from training import checkpoint, export, tables, train
 from training.data import batches, load_photos, random_crop
 from training.masks import random_lambdas, random_map, random_maps
 from training.objective import Distortion, Weights
@@ -199,7 +199,7 @@ def test_no_minutes_left_saves_at_once(options: Namespace) -> None:
     options.minutes = 0.0
     before = signal.getsignal(signal.SIGTERM)
     try:
-        train.Trainer(options).run()
+        train.Trainer(options).run(load_photos(options.photos), [])
     finally:
         signal.signal(signal.SIGTERM, before)
     assert checkpoint.load(options.run / "checkpoint")[1]["steps"] == 0
@@ -449,7 +449,7 @@ def test_validation_measures_the_tiny_model(photos: Path) -> None:
     )
 )
 def test_frequencies_are_positive_and_sum_up(counts: np.ndarray) -> None:
-    frequencies = export.to_frequencies(counts, 1 << 12)
+    frequencies = tables.to_frequencies(counts, 1 << 12)
     assert frequencies.dtype == np.int32
     assert frequencies.min() >= 1
     assert (frequencies.sum(-1) == 1 << 12).all()
@@ -461,11 +461,25 @@ def test_map_tables_are_made_for_unlike_maps() -> None:
     rng = np.random.default_rng(0)
     shares = rng.random((40, CONTEXTS))
     ones = (1000 * shares).astype(np.int64)
-    tables = export.map_table_sets(np.stack([1000 - ones, ones], 2))
-    assert tables.shape == (export.MAP_SETS, CONTEXTS, 2)
-    assert (tables.sum(2) == MAP_TABLE_SUM).all()
-    assert tables.min() >= 1
-    assert len(np.unique(tables[:, 0, 0])) > 1
+    sets = tables.map_table_sets(np.stack([1000 - ones, ones], 2))
+    assert sets.shape == (tables.MAP_SETS, CONTEXTS, 2)
+    assert (sets.sum(2) == MAP_TABLE_SUM).all()
+    assert sets.min() >= 1
+    assert len(np.unique(sets[:, 0, 0])) > 1
+
+
+def test_map_tables_suit_the_maps_that_they_lead_to(photos: Path) -> None:
+    """Better than tables that were counted on maps chosen without any."""
+    networks, loaded, lambdas = networks_of_tiny(), load_photos([photos]), (0.5, 2.0)
+    fitted = tables.fit_map_tables(networks, loaded, lambdas)
+    plain = [(s, x, s.allocate(x)) for s in scenes(networks, loaded) for x in lambdas]
+    first = tables.map_table_sets(np.stack([flag_counts(m) for _, _, m in plain]))
+
+    def bits(found: np.ndarray) -> float:
+        refined = [scene.refine(levels, x, found) for scene, x, levels in plain]
+        return float(sum(map_costs(levels, found).min() for levels in refined))
+
+    assert bits(fitted) < bits(first)
 
 
 def export_of(run: Path, photos: Path, output: Path) -> None:
@@ -550,7 +564,7 @@ def test_fitted_log_priors_save_bits(photos: Path) -> None:
         for level in range(3):
             hyperprior(networks, level).log_prior.add_(torch.linspace(0, 2, 64))
     before = index_bits(networks, loaded)
-    export.fit_log_priors(networks, loaded)
+    export.fit_log_priors(networks, loaded, load_model(TINY).normative.map_tables)
     assert index_bits(networks, loaded) < 0.95 * before
 
 
@@ -570,20 +584,20 @@ def test_log_priors_stay_finite_where_a_level_is_never_sent(cat: Pixels) -> None
             level for value in export.CHECK_LAMBDAS for level in np.unique(scene.allocate(value))
         }
         assert len(sent) < 3
-    export.fit_log_priors(networks, [photo])
+    export.fit_log_priors(networks, [photo], load_model(TINY).normative.map_tables)
     for level in range(3):
         assert torch.isfinite(hyperprior(networks, level).log_prior).all()
 
 
 def test_the_survey_counts_what_is_sent(photos: Path) -> None:
     networks, loaded = load_model(TINY).networks, load_photos([photos])
-    found = survey(networks, loaded, (0.5, 5.0))
+    map_tables = load_model(TINY).normative.map_tables
+    found = survey(networks, loaded, (0.5, 5.0), map_tables)
     sent = [
-        scene.symbols(scene.allocate(lambda_))
+        scene.symbols(scene.refine(scene.allocate(lambda_), lambda_, map_tables))
         for scene in scenes(networks, loaded)
         for lambda_ in (0.5, 5.0)
     ]
     for level in range(3):
         assert found.indices[level].sum() == sum(len(s.indices[level]) for s in sent)
-    assert found.map_flags.shape == (6, CONTEXTS, 2)
     assert (found.activation_max >= 0).all()

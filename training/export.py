@@ -26,9 +26,8 @@ from hvqcodec.entropy.budget import code_length
 from hvqcodec.entropy.constants import SIGMA_STEPS
 from hvqcodec.entropy.context import IntegerContext
 from hvqcodec.entropy.fixed_point import ACTIVATION_MAX, MU_BITS, IntegerConv, IntegerHyperSynthesis
-from hvqcodec.entropy.map_coding import MAP_TABLE_SUM
 from hvqcodec.entropy.symbol_coding import Normative, Symbols, coded_after_map
-from hvqcodec.entropy.tables import EXP_LAST, STATIC_BITS, STATIC_MAX, IndexTables
+from hvqcodec.entropy.tables import EXP_LAST, STATIC_BITS, IndexTables
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.context import Context
 from hvqcodec.models.hyperprior import STEP_UNIT, HyperSynthesis, sigma_from_step
@@ -37,6 +36,7 @@ from hvqcodec.models.zoo import ENTRY_SCALE
 from training import checkpoint
 from training.data import Photo, load_photos
 from training.survey import Survey, gaussians, scenes, survey
+from training.tables import fit_map_tables, static_tables, to_frequencies
 
 SURVEY_LAMBDAS = (16.0, 8.0, 4.0, 2.5, 1.5, 1.0, 0.7, 0.45, 0.3, 0.15)
 PRIOR_LAMBDAS = (16.0, 6.0, 2.4, 0.9, 0.4)
@@ -46,48 +46,8 @@ CHECK_LAMBDAS = (2.4, 0.9, 0.4)
 WORSE_AT_MOST = 0.005
 HEADROOM = 8
 """Other photos reach further; 12 bits for what was seen are plenty."""
-MAP_SETS = 8
 PRIOR_PHOTOS = 120
 LATENT_TABLE_SUM = 1 << 16
-
-
-def to_frequencies(counts: NDArray[np.int64], total: int) -> NDArray[np.int32]:
-    """Positive integers in proportion to the counts along the last axis, summing to total."""
-    share = (counts + 1e-3) / (counts + 1e-3).sum(-1, keepdims=True)
-    spare = total - counts.shape[-1]
-    frequencies = np.floor(share * spare).astype(np.int64) + 1
-    missing = total - frequencies.sum(-1, keepdims=True)
-    largest = counts.argmax(-1)[..., None]
-    np.put_along_axis(
-        frequencies, largest, np.take_along_axis(frequencies, largest, -1) + missing, -1
-    )
-    return frequencies.astype(np.int32)
-
-
-def static_tables(counts: NDArray[np.int64]) -> NDArray[np.int32]:
-    """(3, K) counts to frequencies, none above `STATIC_MAX`: as much of a level as must be
-    is taken from its commonest index and spread evenly."""
-    tables = to_frequencies(counts, 1 << STATIC_BITS)
-    codes = tables.shape[1]
-    for level in range(len(tables)):
-        while (excess := int(tables[level].max()) - STATIC_MAX) > 0:
-            tables[level, tables[level].argmax()] -= excess
-            tables[level] += excess // codes
-            tables[level, : excess % codes] += 1
-    return tables
-
-
-def map_table_sets(counts: NDArray[np.int64]) -> NDArray[np.int32]:
-    """(maps, CONTEXTS, 2) -> (MAP_SETS, CONTEXTS, 2): k-means in code length."""
-    order = np.argsort(counts[:, :, 1].sum(1) / np.maximum(counts.sum((1, 2)), 1))
-    assigned = np.empty(len(counts), np.int64)
-    assigned[order] = np.arange(len(counts)) * MAP_SETS // len(counts)
-    for _ in range(20):
-        sums = np.stack([counts[assigned == s].sum(0) for s in range(MAP_SETS)]) + 1
-        tables = to_frequencies(sums, MAP_TABLE_SUM)
-        bits = -np.log2(tables / MAP_TABLE_SUM)
-        assigned = np.einsum("mcf,scf->ms", counts, bits).argmin(1)
-    return tables
 
 
 def integer_layer(layer: nn.Conv2d | nn.Linear, input_bits: int) -> tuple[IntegerConv, int]:
@@ -146,7 +106,7 @@ def integer_context(context: Context, activation_max: NDArray[np.float64]) -> In
 
 
 @torch.inference_mode()
-def normative_part(networks: Model, seen: Survey) -> Normative:
+def normative_part(networks: Model, seen: Survey, map_tables: NDArray[np.int32]) -> Normative:
     steps = torch.arange(SIGMA_STEPS, dtype=torch.float64)
     inverse_variance = (sigma_from_step(steps).pow(-2) * 256).round().int()
     exponential = [round(2**30 * math.exp(-i / 256)) for i in range(EXP_LAST + 1)]
@@ -165,7 +125,7 @@ def normative_part(networks: Model, seen: Survey) -> Normative:
             torch.from_numpy(static_tables(seen.indices)),
         ),
         to_frequencies(seen.latents, LATENT_TABLE_SUM),
-        map_table_sets(seen.map_flags),
+        map_tables,
         tuple(
             integer_context(context.cpu(), seen.context_max[level])
             for level, context in enumerate(networks.contexts)
@@ -200,12 +160,14 @@ def float_index_bits(networks: Model, symbols: Symbols) -> float:
 
 
 @torch.inference_mode()
-def fit_log_priors(networks: Model, photos: list[Photo], rounds: int = 4) -> None:
+def fit_log_priors(
+    networks: Model, photos: list[Photo], map_tables: NDArray[np.int32], rounds: int = 4
+) -> None:
     """Move each log-prior to where the expected share of every index equals its share on
     real maps: the maximum of the likelihood, which training on maps of every kind misses.
     """
     seen = [
-        scene.symbols(scene.allocate(lambda_))
+        scene.symbols(scene.refine(scene.allocate(lambda_), lambda_, map_tables))
         for scene in scenes(networks, photos)
         for lambda_ in PRIOR_LAMBDAS
     ]
@@ -230,7 +192,8 @@ def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> 
     static_bits = STATIC_BITS - np.log2(normative.index_tables.static.numpy())
     for scene in scenes(networks, photos):
         for lambda_ in CHECK_LAMBDAS:
-            symbols = scene.symbols(scene.allocate(lambda_))
+            levels = scene.refine(scene.allocate(lambda_), lambda_, normative.map_tables)
+            symbols = scene.symbols(levels)
             real += float_index_bits(networks, symbols)
             for part, level, piece, frequencies in coded_after_map(normative, symbols):
                 bits = code_length(piece, frequencies)
@@ -274,9 +237,10 @@ def export(
     folder: Path, output: Path, photos: list[Photo], held_out: list[Photo], card: dict[str, Any]
 ) -> dict[str, float]:
     networks, facts = networks_of(folder)
-    fit_log_priors(networks, photos[:PRIOR_PHOTOS])
-    seen = survey(networks, photos, SURVEY_LAMBDAS)
-    normative = normative_part(networks, seen)
+    map_tables = fit_map_tables(networks, photos[:PRIOR_PHOTOS], SURVEY_LAMBDAS)
+    fit_log_priors(networks, photos[:PRIOR_PHOTOS], map_tables)
+    seen = survey(networks, photos, SURVEY_LAMBDAS, map_tables)
+    normative = normative_part(networks, seen, map_tables)
     check = check_tables(networks, normative, held_out)
     print(json.dumps({k: round(v, 5) for k, v in check.items()}))
     if not check["integer_over_float"] <= WORSE_AT_MOST:  # nor NaN

@@ -2,11 +2,43 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvqcodec.granularity import COARSE, FINE, MEDIUM
+from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM, flag_counts
+from hvqcodec.granularity import COARSE, CODES_PER_CELL, FINE, MEDIUM, allocate
+from hvqcodec.refinement import refine
+
+LAMBDAS = (0.2, 10.0)
+
+
+class EncoderMaps:
+    """Maps as the encoder makes them, refined under tables that follow what is chosen."""
+
+    def __init__(self, sets: int = 6, memory: float = 0.99) -> None:
+        self.memory = memory
+        self.counts = np.ones((sets, CONTEXTS, 2))
+        """Of flags by span of lambda, fading."""
+
+    def __call__(self, distortion: Tensor, code_bits: Tensor, lambdas: Tensor) -> Tensor:
+        """distortion: (B, 3, H/8, W/8), of each cell at each level. code_bits: (3,), of one
+        code. lambdas: (B,). Returns (B, H/8, W/8)."""
+        cell_bits = code_bits * torch.tensor(CODES_PER_CELL, device=code_bits.device)
+        levels = allocate(distortion, cell_bits, lambdas)
+        rate = lambdas.view(-1, 1, 1, 1)
+        cost = (distortion + rate * cell_bits.view(3, 1, 1)).double().cpu().numpy()
+        share = self.counts / self.counts.sum(2, keepdims=True)
+        tables = (share * (MAP_TABLE_SUM - 2)).astype(np.int32) + 1
+        lambda_ = lambdas.double().cpu().numpy()
+        refined = refine(levels.to(torch.uint8).cpu().numpy(), cost, lambda_, tables)
+        place = np.log(lambda_ / LAMBDAS[0]) / np.log(LAMBDAS[1] / LAMBDAS[0])
+        for one, at in zip(refined, (place * len(tables)).astype(int), strict=True):
+            counts = self.counts[min(max(at, 0), len(tables) - 1)]
+            counts *= self.memory
+            counts += flag_counts(one)
+        return torch.from_numpy(refined).long().to(levels.device)
 
 
 def random_maps(batch: int, height: int, width: int, device: torch.device) -> Tensor:
@@ -36,6 +68,6 @@ def field(height: int, width: int, smooth: int) -> Tensor:
     return (noise >= torch.quantile(flat, torch.rand(()))).view(height, width)
 
 
-def random_lambdas(batch: int, low: float = 0.2, high: float = 10.0) -> Tensor:
+def random_lambdas(batch: int, low: float = LAMBDAS[0], high: float = LAMBDAS[1]) -> Tensor:
     """(batch,), evenly spread in the logarithm."""
     return torch.empty(batch).uniform_(math.log(low), math.log(high)).exp()

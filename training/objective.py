@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvqcodec.entropy.constants import LATENT_MAX
-from hvqcodec.granularity import BLOCK, CODES_PER_CELL, allocate, level_masks
+from hvqcodec.granularity import BLOCK, level_masks
 from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
 from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
-from training.masks import random_lambdas, random_maps
+from training.masks import EncoderMaps, random_lambdas, random_maps
 from training.perceptual import DLP, LPIPS
 
 
@@ -27,6 +27,8 @@ class Weights:
     codebook: float = 0.5
     commitment: float = 0.25
     head: float = 0.05
+    soft: float = 1.0
+    """Of the bits that the soft assignment expects, beside those of the indices."""
 
 
 @dataclass
@@ -88,6 +90,7 @@ class Objective:
     synthesis: Callable[..., Tensor] = field(init=False)
     code_bits: Tensor = field(default_factory=lambda: torch.full((3,), 9.5))
     """Running mean of the bits per code, z included, that allocation counts with."""
+    encoder_maps: EncoderMaps = field(default_factory=EncoderMaps)
     usage: Tensor | None = None
     """Running share of each codebook entry."""
     live: Tensor | None = None
@@ -114,8 +117,7 @@ class Objective:
         levels = random_maps(batch, height // 8, width // 8, image.device)
         with torch.no_grad():
             cells = cell_distortion(predicted)
-            codes_per_cell = torch.tensor(CODES_PER_CELL, device=image.device)
-            made = allocate(cells, self.code_bits * codes_per_cell, lambdas)
+            made = self.encoder_maps(cells, self.code_bits, lambdas)
             use = torch.rand(batch, device=image.device) < allocate_share
             levels = torch.where(use[:, None, None], made, levels)
         # The price of bits at which the allocation works is the price for the rest as
@@ -137,7 +139,8 @@ class Objective:
             for key, bits in (("index", index_bits), ("z", z_bits)):
                 rate = rate + (price * bits).mean() / (height * width)
                 parts[f"{key}{BLOCK[level]}"] = bits.sum().item() / image[:, 0].numel()
-            rate = rate + joint * (price * soft_bits).mean() / (height * width)
+            soft = self.weights.soft * joint * (price * soft_bits).mean()
+            rate = rate + soft / (height * width)
             self.note_bits(level, mask, index_bits + z_bits)
         if self.entropy_only:
             return rate, parts

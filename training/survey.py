@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from hvqcodec.encoding import Scene, analyse, hyperprior
 from hvqcodec.entropy.constants import LATENT_MAX
-from hvqcodec.entropy.map_coding import CONTEXTS, Levels, map_flags
 from hvqcodec.entropy.symbol_coding import Symbols, index_maps, sent_latents
 from hvqcodec.image import to_blocks
 from hvqcodec.models.model import Model
@@ -26,8 +25,6 @@ class Survey:
     """(3, K)."""
     latents: NDArray[np.int64]
     """(3, latent_channels, 31)."""
-    map_flags: NDArray[np.int64]
-    """(maps, CONTEXTS, 2)."""
     activation_max: NDArray[np.float64]
     """(3, 3): largest output of each hidden layer of each hyper-synthesis."""
     context_max: NDArray[np.float64]
@@ -35,30 +32,31 @@ class Survey:
 
 
 def scenes(networks: Model, photos: list[Photo]) -> Iterator[Scene]:
-    device = networks.codebook.weight.device
     for photo in photos:
-        yield analyse(networks, to_blocks(photo).to(device))
+        yield analyse(networks, to_blocks(photo))
 
 
 @torch.inference_mode()
-def survey(networks: Model, photos: list[Photo], lambdas: tuple[float, ...]) -> Survey:
+def survey(
+    networks: Model,
+    photos: list[Photo],
+    lambdas: tuple[float, ...],
+    map_tables: NDArray[np.int32],
+) -> Survey:
+    """On the maps that the encoder chooses, under the tables of the map."""
     config = networks.config
     result = Survey(
         np.zeros((3, config.codes), np.int64),
         np.zeros((3, config.latent_channels, 2 * LATENT_MAX + 1), np.int64),
-        np.zeros((0, CONTEXTS, 2), np.int64),
         np.zeros((3, 3)),
         np.zeros((3, 2)),
     )
-    maps = []
     for scene in scenes(networks, photos):
         for lambda_ in lambdas:
-            levels = scene.allocate(lambda_)
+            levels = scene.refine(scene.allocate(lambda_), lambda_, map_tables)
             symbols = scene.symbols(levels)
-            maps.append(flag_counts(levels))
             count_symbols(result, symbols)
             note_activations(result, networks, symbols)
-    result.map_flags = np.stack(maps)
     return result
 
 
@@ -113,9 +111,3 @@ def note_in(maxima: NDArray[np.float64], place: int) -> Callable[[nn.Module, Any
         maxima[place] = max(maxima[place], output.max().item())
 
     return note
-
-
-def flag_counts(levels: Levels) -> NDArray[np.int64]:
-    """(CONTEXTS, 2) of one map."""
-    contexts, flags = map_flags(levels)
-    return np.bincount(2 * contexts + flags, minlength=2 * CONTEXTS).reshape(CONTEXTS, 2)

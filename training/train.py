@@ -51,7 +51,10 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         nargs="*",
         default=[],
         metavar="PART",
-        help="what not to take from --start: names of weights, or their beginnings",
+        help="what not to take from --start: names of weights, or parts of them",
+    )
+    parser.add_argument(
+        "--freeze", nargs="*", default=[], metavar="PART", help="what not to train: likewise"
     )
     parser.add_argument(
         "--entropy-only",
@@ -101,10 +104,14 @@ def ramp(value: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (value - start) / (end - start)))
 
 
+def holds_any(name: str, parts: Sequence[str]) -> bool:
+    return any(part in name for part in parts)
+
+
 def start_from(
     name: str, config: dict[str, Any], fresh: Sequence[str] = ()
 ) -> tuple[Model, list[dict[str, Any]]]:
-    """The weights of a model or of a checkpoint, but for those whose names begin with one of
+    """The weights of a model or of a checkpoint, but for those whose names hold one of
     `fresh`, and with contexts added if the config asks for them and they have none; and the
     runs that led there, for the card."""
     if (Path(name) / "facts.json").exists():
@@ -118,8 +125,8 @@ def start_from(
     model = Model(ModelConfig.from_dict(sizes | config))
     begun = model.state_dict()
     added = {k: v for k, v in begun.items() if k.startswith("contexts.")}
-    anew = {k: v for k, v in begun.items() if k.startswith(tuple(fresh))}
-    kept = {k: v for k, v in state.items() if not k.startswith(tuple(fresh))}
+    anew = {k: v for k, v in begun.items() if holds_any(k, fresh)}
+    kept = {k: v for k, v in state.items() if not holds_any(k, fresh)}
     try:
         model.load_state_dict(added | kept | anew)
     except RuntimeError as error:
@@ -147,6 +154,9 @@ class Trainer:
             self.model.requires_grad_(False)
             self.model.hyperpriors.requires_grad_(True)
             self.model.contexts.requires_grad_(True)
+        for name, parameter in self.model.named_parameters():
+            if holds_any(name, options.freeze):
+                parameter.requires_grad_(False)
         self.optimisers = make_optimisers(self.model, options.muon_lr, options.adamw_lr)
         weights = Weights(**options.weights)
         distortion = self.distortion(weights, torch.bfloat16)

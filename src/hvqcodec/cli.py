@@ -2,7 +2,6 @@
 
 import json
 import sys
-import warnings
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -13,63 +12,19 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 from hvqcodec import __version__
 from hvqcodec.bitstream import Bitstream
-from hvqcodec.errors import HvqError, HvqWarning, ImageError, RateError, in_file
+from hvqcodec.errors import ImageError, in_file
 from hvqcodec.files import check_output, read_file, write_atomically
+from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS
 from hvqcodec.models import cards
 from hvqcodec.probing import Info, probe
 from hvqcodec.saving import format_of, to_file_bytes
+from hvqcodec.terminal import OneLine, progress_bar
 
 if TYPE_CHECKING:
     from hvqcodec.codec import Codec
 
 STREAM = Path("-")
 """Standard input or output."""
-
-
-class OneLine(click.Group):
-    """A group whose commands say what is wrong in one line on standard error: status 1 for a
-    fault of the file or image, 2 for a fault of the call; and notices likewise."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        kwargs["standalone_mode"] = False
-        # Pillow's own warnings speak of the inside of files, not of what was done.
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            status = self._run(*args, **kwargs)
-        for warning in caught:
-            if issubclass(warning.category, HvqWarning):
-                say("Notice", str(warning.message))
-        sys.exit(status)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            # Click would put an empty line before the one that says so.
-            raise click.Abort from None
-
-    def _run(self, *args: Any, **kwargs: Any) -> int:
-        try:
-            status = super().main(*args, **kwargs)
-            return status if isinstance(status, int) else 0
-        except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx else "hvq"
-            fault = 2, f"{error.format_message()} ({path} --help says more)"
-        except click.ClickException as error:
-            fault = error.exit_code, error.format_message()
-        except HvqError as error:
-            fault = 2 if isinstance(error, RateError) else 1, str(error)
-        except (click.Abort, KeyboardInterrupt):
-            fault = 130, "interrupted"
-        except OSError as error:
-            name = f"{error.filename}: " if error.filename else ""
-            fault = 1, f"{name}{error.strerror or error}"
-        say("Error", fault[1])
-        return fault[0]
-
-
-def say(kind: str, message: str) -> None:
-    click.echo(f"{kind}: {' '.join(message.split())}", err=True)
 
 
 def complete_model(
@@ -103,6 +58,20 @@ threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Of the processor; all without it."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+tile_option = click.option(
+    "--tile",
+    type=click.IntRange(min=16),
+    metavar="SIDE",
+    help="Pixels of the squares in which the networks take the image; fewer need less memory.",
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=MAX_PIXELS,
+    show_default=True,
+    metavar="N",
+    help="Refuse larger images.",
+)
 decoding_model_option = click.option(
     "--model",
     shell_complete=complete_model,
@@ -155,6 +124,8 @@ def main() -> None:
     show_default=True,
     help="Name, path of a .safetensors file, or hub:organisation/name[@revision].",
 )
+@tile_option
+@max_pixels_option
 @device_option
 @threads_option
 @overwrite_option
@@ -182,7 +153,8 @@ def encode(
         check_output(output, photo, overwrite)
     source = BytesIO(read(photo)) if photo == STREAM else photo
     codec = load_codec(model, device, threads)
-    data = codec.compress(source, bpp=rate, ratios=ratios, **choices)
+    with progress_bar("encoding") as progress:
+        data = codec.compress(source, bpp=rate, ratios=ratios, progress=progress, **choices)
     write(output, data)
     info = probe(data)
     line = f"{click.format_filename(output)}: {info.file_bytes} bytes, {info.bpp:.4f} bpp"
@@ -200,6 +172,16 @@ def encode(
     "TIFF or PPM; - is PNG.",
 )
 @decoding_model_option
+@tile_option
+@max_pixels_option
+@click.option(
+    "--max-metadata-bytes",
+    type=click.IntRange(min=0),
+    default=MAX_METADATA_BYTES,
+    show_default=True,
+    metavar="N",
+    help="Refuse files with a larger piece of metadata.",
+)
 @device_option
 @threads_option
 @overwrite_option
@@ -210,6 +192,7 @@ def decode(
     device: str,
     threads: int | None,
     overwrite: bool,
+    **choices: Any,
 ) -> None:
     """Decode the .hvq FILE into an image."""
     output = output or (STREAM if file == STREAM else file.with_suffix(".png"))
@@ -224,7 +207,8 @@ def decode(
     with in_file(name_of(file)):
         fingerprint = Bitstream.from_bytes(data).fingerprint
         codec = load_codec(model or cards.model_for(fingerprint), device, threads)
-        image = codec.decompress(data)
+        with progress_bar("decoding") as progress:
+            image = codec.decompress(data, progress=progress, **choices)
     write(output, to_file_bytes(image, suffix))
 
 
@@ -233,14 +217,15 @@ def decode(
 @click.option("--verbose", is_flag=True, help="Where the bits go; loads the model.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as JSON.")
 @decoding_model_option
-def info(file: Path, verbose: bool, as_json: bool, model: str | None) -> None:
+@max_pixels_option
+def info(file: Path, verbose: bool, as_json: bool, model: str | None, max_pixels: int) -> None:
     """Say what an .hvq FILE holds."""
     data, budget = read(file), {}
     with in_file(name_of(file)):
         facts = probe(data)
         if verbose:
             name = model or cards.model_for(bytes.fromhex(facts.fingerprint))
-            budget = load_codec(name, "cpu", None).inspect(data)
+            budget = load_codec(name, "cpu", None).inspect(data, max_pixels=max_pixels)
     if as_json:
         click.echo(json.dumps(asdict(facts) | ({"budget": budget} if verbose else {})))
         return

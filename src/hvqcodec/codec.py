@@ -1,7 +1,7 @@
 """The codec: an image to the bytes of an `.hvq` file, and back."""
 
 from os import PathLike
-from typing import Literal, get_args, overload
+from typing import Literal, Unpack, get_args, overload
 
 import torch
 from PIL import Image
@@ -9,12 +9,13 @@ from PIL import Image
 from hvqcodec import rate
 from hvqcodec.alpha import pack_alpha, unpack_alpha
 from hvqcodec.bitstream import Bitstream, Section
+from hvqcodec.choices import DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
 from hvqcodec.entropy.budget import bit_budget
 from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
-from hvqcodec.errors import BitstreamError, ImageError, UnknownFingerprintError
+from hvqcodec.errors import BitstreamError, UnknownFingerprintError
 from hvqcodec.granularity import allocate_by_entropy
 from hvqcodec.image import (
     ImageResult,
@@ -22,21 +23,17 @@ from hvqcodec.image import (
     Picture,
     Pixels,
     ResultKind,
-    from_blocks,
     read_picture,
     to_blocks,
     to_grey,
     to_result,
 )
+from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS
 from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
+from hvqcodec.tiling import Progress
 from hvqcodec.timing import step
-
-MAX_PIXELS = 256_000_000
-"""Larger images are refused."""
-
-Effort = Literal["fast", "best"]
 
 
 class Codec:
@@ -71,6 +68,9 @@ class Codec:
         strict_rate: bool = False,
         strip: bool = False,
         effort: Effort = "fast",
+        tile: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        progress: Progress | None = None,
     ) -> bytes:
         """The bytes of an `.hvq` file. Give at most one of the first four choices.
 
@@ -89,6 +89,10 @@ class Codec:
             upright and into sRGB.
         effort: "best" measures on three trial decodings what "fast" predicts when it
             chooses the granularity of each block; files decode as quickly.
+        tile: side in pixels of the squares in which the networks take the image, which
+            bounds the memory; chosen by its size if nothing is said.
+        max_pixels: a larger image is refused.
+        progress: called with the share of the work that is done, from 0 to 1.
         Raises ImageError, and RateError for a rate that cannot be met. Warns with
         HvqWarning where the image is coded otherwise than one might expect.
 
@@ -100,30 +104,32 @@ class Codec:
         if effort not in get_args(Effort):
             raise ValueError(f"effort must be one of {get_args(Effort)}, not {effort!r}")
         with step("read"):
-            picture = read_picture(image, strip)
-            check_size(picture.pixels)
+            picture = read_picture(image, strip, max_pixels)
             blocks = to_blocks(picture.rgb)
             extras = picture.metadata.to_sections()
             if picture.alpha is not None:
                 extras[Section.ALPHA] = pack_alpha(picture.alpha)
-        scene = analyse(
-            self.model.networks,
-            blocks.to(self._device),
-            self.model.normative.index_tables.static,
-        )
+        static = self.model.normative.index_tables.static
+        scene = analyse(self.model.networks, blocks, static, tile, progress)
         if effort == "best":
-            scene = scene.measured(blocks)
+            scene = scene.measured(blocks, tile)
 
         def code(levels: Levels) -> rate.Coded:
             return self._code(picture, extras, scene.symbols(levels))
 
+        def code_at(lambda_: float) -> rate.Coded:
+            with step("allocation"):
+                tables = self.model.normative.map_tables
+                levels = scene.refine(scene.allocate(lambda_), lambda_, tables)
+            return code(levels)
+
         if ratios is not None:
-            return code(allocate_by_entropy(to_grey(blocks), ratios).numpy()).data
+            return code(allocate_by_entropy(torch.from_numpy(to_grey(blocks)), ratios).numpy()).data
         target = rate.target_of(bpp, max_bytes, picture.pixels, strict_rate)
         if target is None:
-            return code(scene.allocate(rate.lambda_of_quality(quality))).data
+            return code_at(rate.lambda_of_quality(quality)).data
         return rate.meet_target(
-            lambda lambda_: code(scene.allocate(lambda_)),
+            code_at,
             lambda lambda_: scene.estimated_bits(scene.allocate(lambda_)),
             target,
         )
@@ -138,20 +144,41 @@ class Codec:
         return rate.Coded(stream.to_bytes(), stream.image_bytes)
 
     @overload
-    def decompress(self, data: bytes) -> Image.Image: ...
+    def decompress(
+        self, data: bytes, output: Literal["pil"] = "pil", **choices: Unpack[DecodingChoices]
+    ) -> Image.Image: ...
     @overload
-    def decompress(self, data: bytes, output: Literal["pil"]) -> Image.Image: ...
+    def decompress(
+        self, data: bytes, output: Literal["numpy"], **choices: Unpack[DecodingChoices]
+    ) -> Pixels: ...
     @overload
-    def decompress(self, data: bytes, output: Literal["numpy"]) -> Pixels: ...
+    def decompress(
+        self, data: bytes, output: Literal["torch"], **choices: Unpack[DecodingChoices]
+    ) -> torch.Tensor: ...
     @overload
-    def decompress(self, data: bytes, output: Literal["torch"]) -> torch.Tensor: ...
-    def decompress(self, data: bytes, output: ResultKind = "pil") -> ImageResult:
+    def decompress(
+        self, data: bytes, output: ResultKind, **choices: Unpack[DecodingChoices]
+    ) -> ImageResult: ...
+    def decompress(
+        self,
+        data: bytes,
+        output: ResultKind = "pil",
+        *,
+        tile: int | None = None,
+        max_pixels: int = MAX_PIXELS,
+        max_metadata_bytes: int = MAX_METADATA_BYTES,
+        progress: Progress | None = None,
+    ) -> ImageResult:
         """The image of an `.hvq` file.
 
         output: "pil" for a PIL image, mode L, LA, RGB or RGBA, pixels as they were stored,
             with EXIF, XMP, profile and resolution in its `info`; "numpy" for a uint8 array,
             (H, W) if grey, else (H, W, C); "torch" for a uint8 tensor, (C, H, W). Array and
             tensor are upright and in sRGB.
+        tile, progress: as in `compress`.
+        max_pixels: a file that declares more is refused; before memory is taken for it, as
+            is one that declares more than its bytes can hold.
+        max_metadata_bytes: a file with a larger piece of metadata is refused.
         Raises BitstreamError for damaged data and UnknownFingerprintError for a file of
         another model.
 
@@ -162,24 +189,27 @@ class Codec:
         if output not in get_args(ResultKind):
             raise ValueError(f"output must be one of {get_args(ResultKind)}, not {output!r}")
         stream = Bitstream.from_bytes(data)
-        symbols = self._symbols(stream)
+        symbols = self._symbols(stream, max_pixels)
+        metadata = Metadata.from_sections(stream.sections, max_metadata_bytes)
         with step("synthesis"):
-            pixels = synthesise(self.model.networks, symbols)
+            pixels = synthesise(self.model.networks, symbols, tile, progress)
         with step("write"):
-            rgb = from_blocks(pixels, stream.height, stream.width)
+            rgb = pixels[: stream.height, : stream.width]
             alpha = stream.sections.get(Section.ALPHA)
             plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
-            metadata = Metadata.from_sections(stream.sections)
             return to_result(Picture(rgb, stream.mode, plane, metadata).to_pil(), output)
 
-    def _symbols(self, stream: Bitstream) -> Symbols:
+    def _symbols(self, stream: Bitstream, max_pixels: int) -> Symbols:
         if stream.fingerprint != self.model.fingerprint:
             raise UnknownFingerprintError(
                 f"the file was made with the model {stream.fingerprint.hex()}, loaded is "
                 f"{self.model.fingerprint.hex()}: load the model that made it"
             )
-        if stream.width * stream.height > MAX_PIXELS:
-            raise BitstreamError(f"the file declares more than {MAX_PIXELS} pixels")
+        if stream.width * stream.height > max_pixels:
+            raise BitstreamError(
+                f"the file declares {stream.width} x {stream.height} pixels, more than the "
+                f"limit of {max_pixels}"
+            )
         rows, columns = -(-stream.height // 16), -(-stream.width // 16)
         payload = stream.sections[Section.PAYLOAD]
         symbols = decode_symbols(self.model.normative, payload, rows, columns)
@@ -187,7 +217,7 @@ class Codec:
             raise BitstreamError("the payload is damaged: the checksum of its symbols differs")
         return symbols
 
-    def inspect(self, data: bytes) -> dict[str, float]:
+    def inspect(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> dict[str, float]:
         """Where the bits of a file go: index_bits, z_bits, map_bits, container_bytes, and
         static_bits, what the same indices would cost under static frequencies.
 
@@ -199,17 +229,8 @@ class Codec:
         True
         """
         stream = Bitstream.from_bytes(data)
-        budget = bit_budget(self.model.normative, self._symbols(stream))
+        budget = bit_budget(self.model.normative, self._symbols(stream, max_pixels))
         bodies = sum(
             len(body) for kind, body in stream.sections.items() if kind != Section.SYMBOL_CRC
         )
         return budget | {"container_bytes": float(len(data) - bodies)}
-
-    @property
-    def _device(self) -> torch.device:
-        return self.model.networks.codebook.weight.device
-
-
-def check_size(pixels: int) -> None:
-    if pixels > MAX_PIXELS:
-        raise ImageError(f"the image has {pixels} pixels, more than {MAX_PIXELS}: scale it down")

@@ -7,22 +7,28 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from hvqcodec.decoding import synthesise
 from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.symbol_coding import Symbols
 from hvqcodec.entropy.tables import STATIC_BITS, STATIC_SHARE
-from hvqcodec.granularity import COARSE, FINE, allocate, level_masks
+from hvqcodec.granularity import BLOCK, COARSE, FINE, MEDIUM, allocate, level_masks
+from hvqcodec.image import Pixels, to_signal
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.hyperprior import Hyperprior
 from hvqcodec.models.model import Model
+from hvqcodec.refinement import refine
+from hvqcodec.tiling import Progress, Tile, tiles
 from hvqcodec.timing import step
 
 MEASURED_SHARE = 0.2
 """How much weight the measured error has beside the predicted distortion, which knows of
 looks as well, in a geometric mean. Chosen on validation photos: half of it gains PSNR alone."""
+
+ROUNDING_ERROR = 1 / 12
+"""Squared, of pixels that are rounded to integers."""
 
 
 @dataclass(frozen=True)
@@ -40,41 +46,48 @@ class Scene:
     """(1, 3, H/8, W/8)."""
 
     def allocate(self, lambda_: float) -> Levels:
-        """The map that minimises distortion + lambda x bits."""
+        """The map that minimises distortion + lambda x bits of the codes."""
         price = torch.tensor([lambda_])
         levels = allocate(self.cell_distortion, self.cell_bits, price)
         return levels[0].to(torch.uint8).numpy()
+
+    def refine(self, levels: Levels, lambda_: float, tables: NDArray[np.int32]) -> Levels:
+        """The map with what it costs itself counted in; tables: of the model."""
+        cost = self.cell_distortion.double() + lambda_ * self.cell_bits.double()
+        refined: Levels = refine(levels[None], cost.numpy(), np.array([lambda_]), tables)[0]
+        return refined
 
     def estimated_bits(self, levels: Levels) -> float:
         """Bits of the codes of a map, z and the map itself not counted."""
         index = torch.from_numpy(levels).long()[None, None]
         return self.cell_bits.gather(1, index).sum().item()
 
-    def measured(self, image: Tensor) -> "Scene":
+    def measured(self, pixels: Pixels, side: int | None = None) -> "Scene":
         """With the distortion of every cell corrected by the error that it has when the
-        whole image is sent coarse, medium, or fine. image: (1, 3, H, W) in [-1, 1]."""
+        whole image is sent coarse, medium, or fine. pixels, side: as given to `analyse`."""
+        rows, columns = self.cell_bits.shape[2:]
         errors = []
         for level, index in enumerate(self.indices):
-            levels = np.full(tuple(self.cell_bits.shape[2:]), level, np.uint8)
+            levels = np.full((rows, columns), level, np.uint8)
             sent = [np.zeros(0, np.int32)] * 3
             sent[level] = index.flatten().numpy()
-            decoded = synthesise(self.networks, Symbols(levels, (), tuple(sent))).cpu()
-            error = (decoded - image.cpu()).square().mean(1, keepdim=True)
-            errors.append(F.avg_pool2d(error, 8)[:, 0])
-        measured = torch.stack(errors, 1).clamp_min(1e-9)
+            decoded = synthesise(self.networks, Symbols(levels, (), tuple(sent)), side)
+            error = np.square(decoded.astype(np.int32) - pixels).reshape(rows, 8, columns, -1)
+            errors.append(torch.from_numpy(error.mean((1, 3), dtype=np.float32)))
+        measured = torch.stack(errors)[None].clamp_min(ROUNDING_ERROR)
         measured = measured * (self.cell_distortion.mean() / measured.mean())
         mixed = self.cell_distortion ** (1 - MEASURED_SHARE) * measured**MEASURED_SHARE
         return replace(self, cell_distortion=mixed)
 
     def symbols(self, levels: Levels) -> Symbols:
         """What is to be sent for a map; runs the hyper-analysis."""
-        device = self.embeddings[0].device
+        device = self.networks.codebook.weight.device
         masks = level_masks(torch.from_numpy(levels)[None])
         latents, indices = [], []
         with step("hyper-analysis"):
             for level, mask in enumerate(masks):
                 prior = hyperprior(self.networks, level)
-                z = prior.latents(self.embeddings[level], mask.to(device))
+                z = prior.latents(self.embeddings[level].to(device), mask.to(device))
                 latents.append(z[0].to(torch.int8).cpu().numpy())
                 sent = self.indices[level][mask[0, 0]]
                 indices.append(sent.numpy().astype(np.int32))
@@ -88,31 +101,63 @@ def hyperprior(networks: Model, level: int) -> Hyperprior:
 
 
 @torch.inference_mode()
-def analyse(networks: Model, image: Tensor, static: Tensor | None = None) -> Scene:
-    """image: (1, 3, H, W) in [-1, 1] on the device of the networks. static: the static
-    frequencies (3, K) that the tables mix in, if there are any yet."""
+def analyse(
+    networks: Model,
+    pixels: Pixels,
+    static: Tensor | None = None,
+    side: int | None = None,
+    progress: Progress | None = None,
+) -> Scene:
+    """pixels: (H, W, 3), sides multiples of 16. static: the static frequencies (3, K) that the
+    tables mix in, if there are any yet. side: of the tiles, as in `tiling.tiles`."""
+    height, width = pixels.shape[:2]
+    coarse, medium, fine = ((height // block, width // block) for block in BLOCK)
+    d = networks.config.dimensions
+    scene = Scene(
+        networks,
+        (empty(1, d, *coarse), empty(1, d, *medium), empty(1, d, *fine)),
+        (empty_map(*coarse), empty_map(*medium), empty_map(*fine)),
+        empty(1, 3, *medium),
+        empty(1, 3, *medium),
+    )
+    plan = list(
+        tiles(height, width, networks.analysis.reach + networks.distortion_head.reach, side)
+    )
+    for number, tile in enumerate(plan, 1):
+        analyse_tile(scene, tile, to_signal(pixels[tile.outer(1)]), static)
+        if progress:
+            progress(number / len(plan))
+    return scene
+
+
+def empty(*size: int) -> Tensor:
+    return torch.empty(size, dtype=torch.float32)
+
+
+def empty_map(*size: int) -> Tensor:
+    return torch.empty(size, dtype=torch.int64)
+
+
+def analyse_tile(scene: Scene, tile: Tile, signal: Tensor, static: Tensor | None) -> None:
+    """Fill in what the scene holds of a tile. signal: (1, 3, h, w), halo included."""
+    networks = scene.networks
     with step("analysis"):
-        analysed = networks.analysis(image)
-        distortion = cell_distortion(networks.distortion_head(analysed.features)).cpu()
-    indices, bits = [], []
+        analysed = networks.analysis(signal.to(networks.codebook.weight.device))
+        distortion = cell_distortion(networks.distortion_head(analysed.features))
+    cells, inner_cells = (..., *tile.within(BLOCK[MEDIUM])), (..., *tile.inner(BLOCK[MEDIUM]))
+    scene.cell_distortion[inner_cells] = distortion[cells].cpu()
     for level, y in enumerate(analysed.embeddings):
+        within, inner = (..., *tile.within(BLOCK[level])), (..., *tile.inner(BLOCK[level]))
         with step("quantiser"):
-            vectors = y[0].flatten(1).t()  # (N, D)
-            index = networks.codebook.nearest(vectors)
+            index = networks.codebook.nearest(y[0].flatten(1).t())
         with step("estimate of bits"):
             code_bits = estimate_bits(networks, level, y, index)
             if static is not None:
                 code_bits = mix_static(code_bits, static[level].to(index.device)[index])
-            code_bits = code_bits.view(y.shape[2:])
-        indices.append(index.view(y.shape[2:]).cpu())
-        bits.append(per_cell(code_bits.cpu(), level))
-    return Scene(
-        networks,
-        analysed.embeddings,
-        (indices[0], indices[1], indices[2]),
-        distortion,
-        torch.stack(bits)[None],
-    )
+        scene.embeddings[level][inner] = y[within].cpu()
+        scene.indices[level][inner] = index.view(y.shape[2:])[within].cpu()
+        cell_bits = per_cell(code_bits.view(y.shape[2:]).cpu(), level)
+        scene.cell_bits[:, level][inner_cells] = cell_bits[cells]
 
 
 def estimate_bits(networks: Model, level: int, y: Tensor, index: Tensor) -> Tensor:

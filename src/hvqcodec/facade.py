@@ -3,7 +3,7 @@
 from functools import lru_cache
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Literal, Unpack, overload
 
 from hvqcodec.bitstream import Bitstream
 from hvqcodec.errors import in_file
@@ -15,20 +15,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
-    from hvqcodec.codec import Codec, Effort
+    from hvqcodec.choices import Choices, DecodingChoices
+    from hvqcodec.codec import Codec
     from hvqcodec.image import ImageResult, ImageSource, Pixels, ResultKind
-
-
-class Choices(TypedDict, total=False):
-    """What `Codec.compress` can be told."""
-
-    quality: float | None
-    bpp: float | None
-    max_bytes: int | None
-    ratios: tuple[float, float, float] | None
-    strict_rate: bool
-    strip: bool
-    effort: "Effort"
 
 
 def compress(
@@ -36,7 +25,7 @@ def compress(
     *,
     model: str | PathLike[str] = DEFAULT,
     device: str = "cpu",
-    **choices: Unpack[Choices],
+    **choices: Unpack["Choices"],
 ) -> bytes:
     """An image to the bytes of an `.hvq` file: `Codec.compress`, with the model loaded once.
 
@@ -44,8 +33,8 @@ def compress(
         uint8 or of floats in [0, 1], (1 ... 4, H, W).
     model: name, path of a `.safetensors` file, or `hub:organisation/name[@revision]`.
     choices: at most one of `quality` (0 ... 100; 50 if nothing is said), `bpp` (bits per
-        pixel), `max_bytes` and `ratios`; `strict_rate`, `strip`, `effort`. `Codec.compress`
-        explains them.
+        pixel), `max_bytes` and `ratios`; `strict_rate`, `strip`, `effort`, `tile`, `max_pixels`,
+        `progress`. `Codec.compress` explains them.
     Raises ImageError, RateError and ModelError.
 
     >>> data = hvqcodec.compress(photo, bpp=0.15)
@@ -62,6 +51,7 @@ def decompress(
     output: Literal["pil"] = ...,
     model: str | PathLike[str] | None = ...,
     device: str = ...,
+    **choices: Unpack["DecodingChoices"],
 ) -> "Image": ...
 @overload
 def decompress(
@@ -70,6 +60,7 @@ def decompress(
     output: Literal["numpy"],
     model: str | PathLike[str] | None = ...,
     device: str = ...,
+    **choices: Unpack["DecodingChoices"],
 ) -> "Pixels": ...
 @overload
 def decompress(
@@ -78,6 +69,7 @@ def decompress(
     output: Literal["torch"],
     model: str | PathLike[str] | None = ...,
     device: str = ...,
+    **choices: Unpack["DecodingChoices"],
 ) -> "Tensor": ...
 def decompress(
     data: bytes,
@@ -85,6 +77,7 @@ def decompress(
     output: "ResultKind" = "pil",
     model: str | PathLike[str] | None = None,
     device: str = "cpu",
+    **choices: Unpack["DecodingChoices"],
 ) -> "ImageResult":
     """The image of an `.hvq` file: `Codec.decompress` with the model that made the file.
 
@@ -92,6 +85,8 @@ def decompress(
         (C, H, W) in sRGB.
     model: where to find the model, if it is not inside the package; nothing is ever fetched
         on a file's behalf.
+    choices: `tile`, `max_pixels`, `max_metadata_bytes`, `progress`. `Codec.decompress`
+        explains them.
     Raises BitstreamError and UnknownFingerprintError.
 
     >>> data = hvqcodec.compress(photo)
@@ -100,7 +95,7 @@ def decompress(
     """
     model = model or model_for(Bitstream.from_bytes(data).fingerprint)
     codec = _codec(fspath(model), device)
-    return codec.decompress(data, output)
+    return codec.decompress(data, output, **choices)
 
 
 def compress_file(
@@ -110,7 +105,7 @@ def compress_file(
     overwrite: bool = False,
     model: str | PathLike[str] = DEFAULT,
     device: str = "cpu",
-    **choices: Unpack[Choices],
+    **choices: Unpack["Choices"],
 ) -> Path:
     """`compress` from one file to another, which appears whole or not at all.
 
@@ -136,6 +131,7 @@ def decompress_file(
     overwrite: bool = False,
     model: str | PathLike[str] | None = None,
     device: str = "cpu",
+    **choices: Unpack["DecodingChoices"],
 ) -> Path:
     """`decompress` from one file to another, which appears whole or not at all.
 
@@ -155,7 +151,7 @@ def decompress_file(
     check_output(destination, source, overwrite)
     data = read_file(source)
     with in_file(source):
-        image = decompress(data, model=model, device=device)
+        image = decompress(data, model=model, device=device, **choices)
     write_atomically(destination, to_file_bytes(image, destination.suffix))
     return destination
 

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn import functional as F
 
 from hvqcodec.alpha import fill_hidden
 from hvqcodec.bitstream import Mode
 from hvqcodec.colour import to_srgb
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, notice
+from hvqcodec.limits import MAX_PIXELS
 from hvqcodec.metadata import Metadata, as_displayed, upright
 
 Pixels = NDArray[np.uint8]
@@ -46,8 +46,8 @@ class Picture:
     def to_pil(self) -> Image.Image:
         """Mode L, LA, RGB or RGBA; metadata in `info`, as Pillow's own readers put it."""
         if self.mode == Mode.GREY:
-            # The rounded mean, not the luma: the three channels are noisy copies.
-            image = Image.fromarray(((self.rgb.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8))
+            # Not the luma: the three channels are noisy copies.
+            image = Image.fromarray(to_grey(self.rgb))
         else:
             image = Image.fromarray(self.rgb)
         if self.alpha is not None:
@@ -56,22 +56,22 @@ class Picture:
         return image
 
 
-def read_picture(source: ImageSource, strip: bool = False) -> Picture:
+def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
     """strip: drop the metadata, after turning the image upright and into sRGB.
 
-    Raises ImageError for what is no image of one frame.
+    Raises ImageError for what is no image of one frame, or one of more than max_pixels.
     """
     if isinstance(source, Tensor):
-        return _from_pil(_from_array(_from_tensor(source)), strip)
+        return _from_pil(_from_array(_from_tensor(source)), strip, max_pixels)
     if isinstance(source, np.ndarray):
-        return _from_pil(_from_array(source), strip)
+        return _from_pil(_from_array(source), strip, max_pixels)
     is_path = isinstance(source, str | PathLike)
     name = source if is_path else getattr(source, "name", "the image")
     try:
         if isinstance(source, Image.Image):
-            return _from_pil(source, strip)
+            return _from_pil(source, strip, max_pixels)
         with Image.open(Path(source) if is_path else source) as image:  # type: ignore[arg-type]
-            return _from_pil(image, strip)
+            return _from_pil(image, strip, max_pixels)
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except Image.DecompressionBombError as error:
@@ -116,12 +116,17 @@ def _from_array(array: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _from_pil(image: Image.Image, strip: bool) -> Picture:
+def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
     # An MPO is a JPEG with a second picture behind the first, not an animation.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageError("an animation cannot be encoded: pass one of its frames")
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            f"the image has {image.width} x {image.height} pixels, more than the limit of "
+            f"{max_pixels}: scale it down or raise the limit"
+        )
     if image.mode == "F":
         raise ImageError("an image of floating-point numbers has no range: convert it to 8 bits")
     # Pillow halves the bits of colour images as it reads them.
@@ -177,22 +182,25 @@ def to_result(image: Image.Image, kind: ResultKind) -> ImageResult:
     return torch.from_numpy(np.ascontiguousarray(planes))
 
 
-def to_blocks(rgb: Pixels) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H', W') float in [-1, 1], sides raised to multiples of 16
-    by repeating the edge."""
+def to_blocks(rgb: Pixels) -> Pixels:
+    """(H, W, 3) -> (H', W', 3), sides raised to multiples of 16 by repeating the edge."""
     h, w = rgb.shape[:2]
-    image = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None]
-    image = image.float().mul_(2 / 255).sub_(1)
-    return F.pad(image, (0, -w % 16, 0, -h % 16), "replicate")
+    return np.pad(rgb, ((0, -h % 16), (0, -w % 16), (0, 0)), "edge")
 
 
-def from_blocks(image: Tensor, height: int, width: int) -> Pixels:
-    """(1, 3, H', W') about [-1, 1] -> (height, width, 3) uint8."""
-    rgb = image[0, :, :height, :width].add(1).mul_(127.5).round_().clamp_(0, 255)
+def to_signal(pixels: Pixels) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float in [-1, 1], what the networks work on."""
+    return torch.tensor(pixels).permute(2, 0, 1)[None].float().mul_(2 / 255).sub_(1)
+
+
+def from_signal(signal: Tensor) -> Pixels:
+    """(1, 3, H, W) about [-1, 1] -> (H, W, 3) uint8."""
+    rgb = signal[0].add(1).mul_(127.5).round_().clamp_(0, 255)
     pixels: Pixels = rgb.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
     return pixels
 
 
-def to_grey(blocks: Tensor) -> Tensor:
-    """(1, 3, H', W') in [-1, 1] -> (H', W') uint8, the mean of the channels."""
-    return blocks.mean(1)[0].add(1).mul(127.5).round().to(torch.uint8)
+def to_grey(rgb: Pixels) -> Pixels:
+    """(H, W, 3) -> (H, W), the rounded mean of the channels."""
+    grey: Pixels = ((rgb.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
+    return grey

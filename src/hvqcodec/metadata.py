@@ -10,9 +10,7 @@ from PIL import ExifTags, Image, ImageOps
 from hvqcodec.bitstream import Section, varint, varints
 from hvqcodec.colour import is_srgb, srgb_profile, to_srgb
 from hvqcodec.errors import BitstreamError, notice
-
-MAX_METADATA_BYTES = 1 << 24
-"""Of one piece, inflated: a file that declares more is refused."""
+from hvqcodec.limits import MAX_METADATA_BYTES
 
 SRGB = b"\x01"
 """The body of a colour profile that is sRGB."""
@@ -53,14 +51,16 @@ class Metadata:
         return sections
 
     @classmethod
-    def from_sections(cls, sections: Mapping[int, bytes]) -> "Metadata":
-        """Raises BitstreamError for damaged bodies."""
+    def from_sections(
+        cls, sections: Mapping[int, bytes], max_bytes: int = MAX_METADATA_BYTES
+    ) -> "Metadata":
+        """max_bytes: of each piece. Raises BitstreamError for damaged bodies."""
+        icc = sections.get(Section.ICC)
         dpi = sections.get(Section.DPI)
-        is_srgb = sections.get(Section.ICC) == SRGB
         return cls(
-            srgb_profile() if is_srgb else inflate(sections.get(Section.ICC), "colour profile"),
-            inflate(sections.get(Section.EXIF), "EXIF"),
-            inflate(sections.get(Section.XMP), "XMP"),
+            srgb_profile() if icc == SRGB else inflate(icc, "colour profile", max_bytes),
+            inflate(sections.get(Section.EXIF), "EXIF", max_bytes),
+            inflate(sections.get(Section.XMP), "XMP", max_bytes),
             _dpi(dpi) if dpi is not None else None,
         )
 
@@ -116,16 +116,16 @@ def upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def inflate(body: bytes | None, what: str) -> bytes:
-    """Nothing of None. Raises BitstreamError; never makes more than MAX_METADATA_BYTES."""
+def inflate(body: bytes | None, what: str, max_bytes: int) -> bytes:
+    """Nothing of None. Raises BitstreamError; never makes more than max_bytes + 1."""
     if body is None:
         return b""
     inflater = zlib.decompressobj()
     try:
-        raw = inflater.decompress(body, MAX_METADATA_BYTES + 1)
+        raw = inflater.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise BitstreamError(f"the {what} is damaged") from error
-    if not inflater.eof or inflater.unused_data or len(raw) > MAX_METADATA_BYTES:
+    if not inflater.eof or inflater.unused_data or len(raw) > max_bytes:
         raise BitstreamError(f"the {what} is damaged or too large")
     return raw
 

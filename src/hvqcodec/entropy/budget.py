@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hvqcodec.entropy.map_coding import map_costs, map_flags
+from hvqcodec.entropy.map_coding import map_costs
 from hvqcodec.entropy.range_coding import Floats, Ints
 from hvqcodec.entropy.symbol_coding import Normative, Symbols, coded_after_map
 from hvqcodec.entropy.tables import STATIC_BITS
@@ -17,8 +17,7 @@ def code_length(symbols: Ints, frequencies: Floats) -> float:
 def bit_budget(normative: Normative, symbols: Symbols) -> dict[str, float]:
     """Bits by part, and `static_bits`: what the same indices would cost under the
     static frequencies of their level."""
-    contexts, flags = map_flags(symbols.levels)
-    map_bits = map_costs(contexts, flags, normative.map_tables).min()
+    map_bits = map_costs(symbols.levels, normative.map_tables).min()
     budget = {"map_bits": float(map_bits), "z_bits": 0.0, "index_bits": 0.0, "static_bits": 0.0}
     for part, _, piece, frequencies in coded_after_map(normative, symbols):
         budget[f"{part}_bits"] += code_length(piece, frequencies)

@@ -106,8 +106,8 @@ class IntegerContext:
 
     def __call__(self, surroundings: Tensor, mu: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """surroundings: (C * window^2, n); mu, step: (D, n), as the hyper-synthesis gives
-        them, and as they are returned; float64 integers all."""
-        x = torch.cat([surroundings, mu, step * STEP_ONE])[:, :, None]
+        them, and as they are returned; integers all, mu and step in float64."""
+        x = torch.cat([surroundings.double(), mu, step * STEP_ONE])[:, :, None]
         x = requantise(self.layers[0](x), self.shifts[0], 0, ACTIVATION_MAX)
         x = requantise(self.layers[1](x), self.shifts[1], 0, ACTIVATION_MAX)
         more_mu, more_step = self.layers[2](x)[:, :, 0].chunk(2)

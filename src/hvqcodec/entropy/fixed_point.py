@@ -11,13 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvqcodec.entropy.constants import MU_MAX, SIGMA_STEPS
+from hvqcodec.entropy.constants import LATENT_STRIDE, MU_MAX, SIGMA_STEPS
 
 MU_BITS = 12
 """mu is in units of 2^-12."""
 MU_LIMIT = MU_MAX << MU_BITS
 ACTIVATION_MAX = 32767
 EXACT = 2**53
+
+
+STRIP = 4096
+"""Positions of z at a time in the hyper-synthesis: bounds the memory."""
+STRIP_REACH = 2
+"""Rows of z beyond a strip that bear on it."""
 
 
 def requantise(acc: Tensor, shift: int, low: int, high: int) -> Tensor:
@@ -63,8 +69,24 @@ class IntegerHyperSynthesis:
     def __call__(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """
         z: (latent_channels, ceil(h/4), ceil(w/4)) integers; mask: (h, w) bool.
-        Returns mu (D, h, w) in units of 2^-12 and steps (D, h, w), float64 integers.
+        Returns mu (D, h, w) in units of 2^-12 and steps (D, h, w), int16.
         """
+        dimensions = len(self.convs[3].bias) // 8
+        mu, step = torch.empty(2, dimensions, *mask.shape, dtype=torch.int16)
+        rows = max(1, STRIP // z.shape[2])
+        for top in range(0, z.shape[1], rows):
+            first, last = max(0, top - STRIP_REACH), top + rows + STRIP_REACH
+            strip = slice(LATENT_STRIDE * first, LATENT_STRIDE * last)
+            inner = slice(LATENT_STRIDE * (top - first), LATENT_STRIDE * (top - first + rows))
+            into = slice(LATENT_STRIDE * top, LATENT_STRIDE * (top + rows))
+            for whole, part in zip(
+                (mu, step), self._strip(z[:, first:last], mask[strip]), strict=True
+            ):
+                whole[:, into] = part[:, inner]
+        return mu, step
+
+    def _strip(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for all rows of z at once, as float64 integers."""
         h, w = mask.shape
         conv1, conv2, conv3, conv4 = self.convs
         x = requantise(conv1(z.double()), self.shifts[0], 0, ACTIVATION_MAX)

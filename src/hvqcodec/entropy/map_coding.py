@@ -7,6 +7,7 @@ sets of tables, chosen by the encoder, goes first.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,58 +23,67 @@ Levels = NDArray[np.uint8]
 """(H/8, W/8), 0 coarse, 1 medium, 2 fine."""
 
 
-def walk(rows: int, columns: int, flag: Callable[[int, int, int, int], int]) -> Levels:
-    """Visit every flag of a map of rows x columns blocks in order.
-
-    flag(context, i, j, level) gives the flag of the cell (i, j): for the contexts of
-    splits, whether its block is split; for those of fine cells, whether it is fine.
-    Encoder and decoder both build the map here, so they see the same contexts.
-    """
+def walk(rows: int, columns: int, flag: Callable[[int], int]) -> Levels:
+    """Build a map of rows x columns blocks; flag(context) gives its flags, in order."""
     # A border of coarse cells stands in for what lies beyond the image.
     cells = [bytearray(2 * columns + 1) for _ in range(2 * rows + 1)]
     for i in range(1, 2 * rows, 2):
         above, upper, lower = cells[i - 1], cells[i], cells[i + 1]
         for j in range(1, 2 * columns, 2):
             context = (upper[j - 1] != COARSE) + 2 * (above[j] != COARSE)
-            if not flag(context, i - 1, j - 1, MEDIUM):
+            if not flag(context):
                 continue
-            for row, over, y in ((upper, above, i - 1), (lower, upper, i)):
+            for row, over in ((upper, above), (lower, upper)):
                 for x in (j, j + 1):
                     context = SPLIT_CONTEXTS + row[x - 1] + 3 * over[x]
-                    row[x] = FINE if flag(context, y, x - 1, FINE) else MEDIUM
+                    row[x] = FINE if flag(context) else MEDIUM
     return np.array(cells, np.uint8)[1:, 1:] if rows * columns else np.zeros((0, 0), np.uint8)
 
 
+def flag_contexts(levels: Levels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Of the flag of each block, (..., H/16, W/16), and of each cell, (..., H/8, W/8), sent or
+    not; levels: (..., H/8, W/8)."""
+    around = [(0, 0)] * (levels.ndim - 2) + [(1, 0), (1, 0)]
+    padded = np.pad(levels, around, constant_values=COARSE).astype(np.int64)
+    left, above = padded[..., 1:, :-1], padded[..., :-1, 1:]
+    split = (left[..., ::2, ::2] != COARSE) + 2 * (above[..., ::2, ::2] != COARSE)
+    return split, SPLIT_CONTEXTS + left + 3 * above
+
+
 def map_flags(levels: Levels) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """(contexts, flags) of a map, in coding order."""
-    known = levels.tolist()
-    contexts: list[int] = []
-    flags: list[int] = []
+    """(contexts, flags) of a map, in coding order: what `walk` asks for, all at once."""
+    split_contexts, fine_contexts = flag_contexts(levels)
+    split = levels[::2, ::2] != COARSE
 
-    def flag(context: int, i: int, j: int, level: int) -> int:
-        value = int(known[i][j] >= level)
-        contexts.append(context)
-        flags.append(value)
-        return value
+    def by_block(of_blocks: NDArray[Any], of_cells: NDArray[Any]) -> NDArray[Any]:
+        """(H/16, W/16, 5), a block's own value and those of its cells."""
+        rows, columns = of_blocks.shape
+        cells = of_cells.reshape(rows, 2, columns, 2).transpose(0, 2, 1, 3)
+        return np.concatenate([of_blocks[..., None], cells.reshape(rows, columns, 4)], 2)
 
-    walk(levels.shape[0] // 2, levels.shape[1] // 2, flag)
-    return np.array(contexts, np.int64), np.array(flags, np.int32)
+    sent = by_block(np.ones_like(split), split.repeat(2, 0).repeat(2, 1))
+    contexts = by_block(split_contexts, fine_contexts)[sent]
+    return contexts, by_block(split, levels == FINE)[sent].astype(np.int32)
 
 
-def map_costs(
-    contexts: NDArray[np.int64], flags: NDArray[np.int32], tables: NDArray[np.int32]
-) -> NDArray[np.float64]:
-    """Bits of the flags under each set of tables (sets, CONTEXTS, 2)."""
-    counts = np.bincount(2 * contexts + flags, minlength=2 * CONTEXTS)
-    bits = -np.log2(tables.reshape(len(tables), -1) / MAP_TABLE_SUM)
-    costs: NDArray[np.float64] = (bits * counts).sum(1)
+def flag_counts(levels: Levels) -> NDArray[np.int64]:
+    """(CONTEXTS, 2), how often a map has each flag under each context."""
+    contexts, flags = map_flags(levels)
+    return np.bincount(2 * contexts + flags, minlength=2 * CONTEXTS).reshape(CONTEXTS, 2)
+
+
+def map_costs(levels: Levels, tables: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Bits of a map under each set of tables (sets, CONTEXTS, 2)."""
+    costs: NDArray[np.float64] = -(np.log2(tables / MAP_TABLE_SUM) * flag_counts(levels)).sum(
+        (1, 2)
+    )
     return costs
 
 
 def encode_map(encoder: Encoder, levels: Levels, tables: NDArray[np.int32]) -> None:
     """tables: (sets, CONTEXTS, 2) frequencies, each pair summing to 2^12."""
     contexts, flags = map_flags(levels)
-    chosen = int(map_costs(contexts, flags, tables).argmin())
+    chosen = int(map_costs(levels, tables).argmin())
     encoder.encode(np.array([chosen], np.int32), np.ones((1, len(tables))))
     encoder.encode(flags, tables[chosen][contexts].astype(np.float64))
 
@@ -82,4 +92,4 @@ def decode_map(decoder: Decoder, rows: int, columns: int, tables: NDArray[np.int
     """The map of an image of rows x columns blocks of 16x16."""
     chosen = int(decoder.decode(np.ones((1, len(tables))))[0])
     models = [fixed_model(pair.astype(np.float64)) for pair in tables[chosen]]
-    return walk(rows, columns, lambda context, i, j, level: decoder.decode_one(models[context]))
+    return walk(rows, columns, lambda context: decoder.decode_one(models[context]))

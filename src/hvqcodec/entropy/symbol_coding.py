@@ -185,7 +185,7 @@ def index_frequencies(
         return
     with step("tables"):
         mu, sigma = normative.hyper_syntheses[level](torch.from_numpy(z), mask)  # (D, h, w)
-        entries = normative.index_tables.entries.double()
+        entries = normative.index_tables.entries.float()  # exact, and half the memory of doubles
     context = normative.contexts[level] if normative.contexts else None
     for turn, (rows, columns) in enumerate(turns(mask, context is not None)):
         if not len(rows):
@@ -196,7 +196,7 @@ def index_frequencies(
                 planes = context.pad(known_planes(entries, sent, known, turn, ONE)[0])
         for r, c in zip(torch.split(rows, ROWS), torch.split(columns, ROWS), strict=True):
             with step("tables"):
-                m, s = mu[:, r, c], sigma[:, r, c]  # (D, n)
+                m, s = mu[:, r, c].double(), sigma[:, r, c].double()  # (D, n)
                 if context:
                     m, s = context(around(planes, r, c, context.window), m, s)
                 frequencies: Floats = normative.index_tables.frequencies(
@@ -205,9 +205,11 @@ def index_frequencies(
             yield r, c, frequencies
 
 
-def latent_frequencies(normative: Normative, level: int, positions: int) -> Floats:
-    """(positions * latent_channels, 31)."""
-    return np.tile(normative.latent_tables[level].astype(np.float64), (positions, 1))
+def latent_frequencies(normative: Normative, level: int, positions: int) -> Iterator[Floats]:
+    """(n * latent_channels, 31) in pieces of at most `ROWS` positions of z."""
+    table = normative.latent_tables[level].astype(np.float64)
+    for start in range(0, positions, ROWS):
+        yield np.tile(table, (min(ROWS, positions - start), 1))
 
 
 def coded_after_map(
@@ -217,8 +219,10 @@ def coded_after_map(
     masks = symbols.masks()
     for level, (z, mask) in enumerate(zip(symbols.latents, masks, strict=True)):
         sent = sent_latents(z, mask).astype(np.int32) + LATENT_MAX
-        positions = len(sent) // len(z)
-        yield "z", level, sent, latent_frequencies(normative, level, positions)
+        start = 0
+        for frequencies in latent_frequencies(normative, level, len(sent) // len(z)):
+            yield "z", level, sent[start : start + len(frequencies)], frequencies
+            start += len(frequencies)
     tensors, maps = [torch.from_numpy(mask) for mask in masks], index_maps(symbols)
     for level, z in enumerate(symbols.latents):
         for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps):
@@ -251,8 +255,10 @@ def decode_symbols(normative: Normative, payload: bytes, rows: int, columns: int
         channels = normative.latent_tables.shape[1]
         positions = np.zeros((*support.shape, channels), np.int8)
         with step("range coding"):
-            sent = decoder.decode(latent_frequencies(normative, level, int(support.sum())))
-        positions[support] = (sent - LATENT_MAX).reshape(-1, channels)
+            pieces = latent_frequencies(normative, level, int(support.sum()))
+            sent = [decoder.decode(frequencies) for frequencies in pieces]
+        if sent:
+            positions[support] = (np.concatenate(sent) - LATENT_MAX).reshape(-1, channels)
         latents.append(np.ascontiguousarray(positions.transpose(2, 0, 1)))
     tensors = [torch.from_numpy(mask) for mask in masks]
     maps = [torch.zeros(mask.shape, dtype=torch.int64) for mask in masks]

@@ -34,6 +34,8 @@ class Analysis(nn.Module):
         self.down16 = nn.Conv2d(c8, c16, 2, stride=2)
         self.trunk16 = residual_stack(c16, n16)
         self.heads = nn.ModuleList(conv(c, config.dimensions, 1) for c in (c16, c8, c4))
+        self.reach = 4 * (1 + 2 * n4) + 8 * 2 * n8 + 16 * 2 * n16
+        """Pixels beyond a block, to each side, that bear on its embedding."""
 
     def forward(self, image: Tensor) -> Analysed:
         x4 = self.trunk4(self.stem(F.pixel_unshuffle(image, 4)))
@@ -67,6 +69,9 @@ class DistortionHead(nn.Module):
         self.out = nn.Sequential(
             nn.LeakyReLU(0.1), conv(hidden, hidden), nn.LeakyReLU(0.1), conv(hidden, 3, 1)
         )
+        self.reach = 16
+        """Pixels beyond those that bear on the features: the next cell may lie in the next
+        block of the coarsest."""
 
     def forward(self, features: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """(B, 3, H/8, W/8): log of the mean distortion per pixel if the cell is

@@ -34,6 +34,8 @@ class Synthesis(nn.Module):
         self.trunk2 = residual_stack(c2, 1)
         self.up1 = conv(c2, 4 * 12, 1)
         self.to_rgb = conv(12, 3)
+        self.reach = 16 * (1 + 2 * n16) + 8 * 2 * n8 + 4 * 2 * n4 + 2 * 2 + 1
+        """Pixels beyond a pixel's block, to each side, whose codes bear on it."""
 
     def forward(self, embeddings: tuple[Tensor, Tensor, Tensor], levels: Tensor) -> Tensor:
         """

@@ -1,0 +1,82 @@
+"""Large images in tiles, so that memory does not grow with them.
+
+The networks are convolutions alone, so a tile with a halo of the receptive field sees all
+that bears on its own pixels: cut out of it, they are those of the whole image.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+UNTILED = 4 << 20
+"""Pixels up to which an image is one tile, if nothing is said."""
+SIDE = 1536
+"""Of the tiles of larger images."""
+
+Progress = Callable[[float], None]
+"""Told the share that is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Along one side of the image, in pixels: what a tile is for, and with its halo."""
+
+    start: int
+    stop: int
+    outer_start: int
+    outer_stop: int
+
+    def inner(self, block: int) -> slice:
+        """In a grid of blocks of so many pixels."""
+        return slice(self.start // block, self.stop // block)
+
+    def outer(self, block: int) -> slice:
+        return slice(self.outer_start // block, self.outer_stop // block)
+
+    def within(self, block: int) -> slice:
+        """The inner part, counted from where the outer one starts."""
+        first = (self.start - self.outer_start) // block
+        return slice(first, first + (self.stop - self.start) // block)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What it returns are indices for the rows and columns of a grid of blocks."""
+
+    rows: Span
+    columns: Span
+
+    def inner(self, block: int) -> tuple[slice, slice]:
+        """What the tile is for."""
+        return self.rows.inner(block), self.columns.inner(block)
+
+    def outer(self, block: int) -> tuple[slice, slice]:
+        """With its halo."""
+        return self.rows.outer(block), self.columns.outer(block)
+
+    def within(self, block: int) -> tuple[slice, slice]:
+        """The inner part of the outer one."""
+        return self.rows.within(block), self.columns.within(block)
+
+
+def tiles(height: int, width: int, reach: int, side: int | None = None) -> Iterator[Tile]:
+    """Tiles that cover an image, sides multiples of 16, row by row.
+
+    reach: of the network, in pixels; the halo is that, raised to a multiple of 16, and clipped
+    at the border of the image. side: of the inner parts, raised likewise; None: the whole
+    image, or `SIDE` for a large one.
+    """
+    if side is None:
+        side = SIDE if height * width > UNTILED else max(height, width)
+    side, halo = (-(-length // 16) * 16 for length in (side, reach))
+    for rows in spans(height, side, halo):
+        for columns in spans(width, side, halo):
+            yield Tile(rows, columns)
+
+
+def spans(length: int, side: int, halo: int) -> Iterator[Span]:
+    """The last one is no shorter than half of a side, if there are several."""
+    count = max(1, round(length / side))
+    for number in range(count):
+        start = number * side
+        stop = length if number == count - 1 else start + side
+        yield Span(start, stop, max(0, start - halo), min(length, stop + halo))

@@ -32,7 +32,7 @@ from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS
 from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
-from hvqcodec.tiling import Progress
+from hvqcodec.tiling import Progress, Stages
 from hvqcodec.timing import step
 
 
@@ -109,13 +109,16 @@ class Codec:
             extras = picture.metadata.to_sections()
             if picture.alpha is not None:
                 extras[Section.ALPHA] = pack_alpha(picture.alpha)
+        stages = Stages(progress)
         static = self.model.normative.index_tables.static
-        scene = analyse(self.model.networks, blocks, static, tile, progress)
+        scene = analyse(self.model.networks, blocks, static, tile, stages.half)
         if effort == "best":
-            scene = scene.measured(blocks, tile)
+            scene = scene.measured(blocks, tile, stages.half)
 
         def code(levels: Levels) -> rate.Coded:
-            return self._code(picture, extras, scene.symbols(levels))
+            coded = self._code(picture, extras, scene.symbols(levels))
+            stages.half(1)  # nobody knows how many it will take
+            return coded
 
         def code_at(lambda_: float) -> rate.Coded:
             with step("allocation"):
@@ -123,16 +126,19 @@ class Codec:
                 levels = scene.refine(scene.allocate(lambda_), lambda_, tables)
             return code(levels)
 
-        if ratios is not None:
-            return code(allocate_by_entropy(torch.from_numpy(to_grey(blocks)), ratios).numpy()).data
         target = rate.target_of(bpp, max_bytes, picture.pixels, strict_rate)
-        if target is None:
-            return code_at(rate.lambda_of_quality(quality)).data
-        return rate.meet_target(
-            code_at,
-            lambda lambda_: scene.estimated_bits(scene.allocate(lambda_)),
-            target,
-        )
+        if ratios is not None:
+            data = code(allocate_by_entropy(to_grey(blocks), ratios)).data
+        elif target is None:
+            data = code_at(rate.lambda_of_quality(quality)).data
+        else:
+            data = rate.meet_target(
+                code_at,
+                lambda lambda_: scene.estimated_bits(scene.allocate(lambda_)),
+                target,
+            )
+        stages.end()
+        return data
 
     def _code(self, picture: Picture, extras: dict[int, bytes], symbols: Symbols) -> rate.Coded:
         sections: dict[int, bytes] = {

@@ -62,7 +62,9 @@ class Scene:
         index = torch.from_numpy(levels).long()[None, None]
         return self.cell_bits.gather(1, index).sum().item()
 
-    def measured(self, pixels: Pixels, side: int | None = None) -> "Scene":
+    def measured(
+        self, pixels: Pixels, side: int | None = None, progress: Progress | None = None
+    ) -> "Scene":
         """With the distortion of every cell corrected by the error that it has when the
         whole image is sent coarse, medium, or fine. pixels, side: as given to `analyse`."""
         rows, columns = self.cell_bits.shape[2:]
@@ -74,6 +76,8 @@ class Scene:
             decoded = synthesise(self.networks, Symbols(levels, (), tuple(sent)), side)
             error = np.square(decoded.astype(np.int32) - pixels).reshape(rows, 8, columns, -1)
             errors.append(torch.from_numpy(error.mean((1, 3), dtype=np.float32)))
+            if progress:
+                progress((level + 1) / len(self.indices))
         measured = torch.stack(errors)[None].clamp_min(ROUNDING_ERROR)
         measured = measured * (self.cell_distortion.mean() / measured.mean())
         mixed = self.cell_distortion ** (1 - MEASURED_SHARE) * measured**MEASURED_SHARE

@@ -1,6 +1,8 @@
 """The granularity map: which block is sent at 16x16, 8x8 or 4x4 pixels per code."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,31 +69,37 @@ def block_sum(cells: Tensor) -> Tensor:
     return F.avg_pool2d(cells[:, None], 2)[:, 0] * 4
 
 
-def allocate_by_entropy(grey: Tensor, ratios: tuple[float, float, float]) -> Tensor:
+def allocate_by_entropy(
+    grey: NDArray[np.uint8], ratios: tuple[float, float, float]
+) -> NDArray[np.uint8]:
     """Control-GIC's rule (arXiv 2406.00758, section 3.2): blocks of 16x16 ranked by the
     entropy of their grey histogram; the shares `ratios` (fine, medium, coarse) set the cuts.
 
-    grey: (H, W) uint8, sides multiples of 16.
-    Returns levels, (H/8, W/8) uint8; raises RateError for ratios that are no shares of 1.
+    grey: (H, W), sides multiples of 16.
+    Returns levels, (H/8, W/8); raises RateError for ratios that are no shares of 1.
     Blocks as dull as the first one beyond a cut stay
     beyond it, so that ties never get finer: a flat image is all coarse, unless coarse
     has no share.
     """
     if not (min(ratios) >= 0 and abs(sum(ratios) - 1) <= 1e-6):
         raise RateError(f"the ratios fine, medium, coarse must be shares of 1, not {ratios}")
-    rows, columns = grey.shape[0] // 16, grey.shape[1] // 16
-    blocks = grey.view(rows, 16, columns, 16).transpose(1, 2).reshape(rows * columns, 256)
-    histogram = torch.zeros(len(blocks), 256).scatter_add_(
-        1, blocks.long(), torch.ones_like(blocks, dtype=torch.float32)
-    )
-    share = histogram / 256
-    entropy = -(share * share.clamp_min(1e-12).log2()).sum(1)
-    ranked = entropy.sort(descending=True).values
-    levels = torch.zeros(len(blocks), dtype=torch.uint8)
+    rows = range(0, len(grey), 16)
+    entropy = np.array([block_entropies(grey[top : top + 16]) for top in rows])  # (H/16, W/16)
+    ranked = np.sort(entropy, None)[::-1]
+    levels = np.full(entropy.shape, COARSE, np.uint8)
     for level, part in ((MEDIUM, ratios[0] + ratios[1]), (FINE, ratios[0])):
-        count = round(part * len(blocks))
-        if count == len(blocks):
+        count = round(part * entropy.size)
+        if count == entropy.size:
             levels[:] = level
         elif count:
             levels[entropy > ranked[count]] = level
-    return levels.view(rows, columns).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    return levels.repeat(2, 0).repeat(2, 1)
+
+
+def block_entropies(grey: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(16, W) -> (W / 16,), in bits, of the histogram of each block."""
+    blocks = grey.shape[1] // 16
+    place = 256 * (np.arange(grey.shape[1]) // 16) + grey
+    share = np.bincount(place.ravel(), minlength=256 * blocks).reshape(blocks, 256) / 256
+    entropy: NDArray[np.float64] = -(share * np.log2(np.maximum(share, 1e-12))).sum(1)
+    return entropy

@@ -16,6 +16,25 @@ Progress = Callable[[float], None]
 """Told the share that is done, 0 to 1."""
 
 
+class Stages:
+    """Progress of work of unknown length: each stage is half of what is left."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.done = 0.0
+
+    def half(self, share: float) -> None:
+        """So much of a stage is done; 1 ends it."""
+        now = self.done + share * (1 - self.done) / 2
+        self.done = now if share == 1 else self.done
+        if self.progress:
+            self.progress(now)
+
+    def end(self) -> None:
+        if self.progress:
+            self.progress(1.0)
+
+
 @dataclass(frozen=True)
 class Span:
     """Along one side of the image, in pixels: what a tile is for, and with its halo."""

@@ -140,7 +140,11 @@ def report(results: Sequence[Result], arms: Sequence[Arm]) -> list[str]:
             if not seeds or metric not in own[seeds[0]]["points"][0]:
                 cells.append("")
                 continue
-            value, spread = margin([first[s] for s in seeds], [own[s] for s in seeds], metric)
+            try:
+                value, spread = margin([first[s] for s in seeds], [own[s] for s in seeds], metric)
+            except ValueError as error:
+                cells.append(str(error))
+                continue
             cells.append(f"{value:+.1f} ± {spread:.1f}" if len(seeds) > 1 else f"{value:+.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     return lines

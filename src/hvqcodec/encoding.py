@@ -74,8 +74,7 @@ class Scene:
             sent = [np.zeros(0, np.int32)] * 3
             sent[level] = index.flatten().numpy()
             decoded = synthesise(self.networks, Symbols(levels, (), tuple(sent)), side)
-            error = np.square(decoded.astype(np.int32) - pixels).reshape(rows, 8, columns, -1)
-            errors.append(torch.from_numpy(error.mean((1, 3), dtype=np.float32)))
+            errors.append(cell_errors(decoded, pixels))
             if progress:
                 progress((level + 1) / len(self.indices))
         measured = torch.stack(errors)[None].clamp_min(ROUNDING_ERROR)
@@ -96,6 +95,16 @@ class Scene:
                 sent = self.indices[level][mask[0, 0]]
                 indices.append(sent.numpy().astype(np.int32))
         return Symbols(levels, tuple(latents), tuple(indices))
+
+
+def cell_errors(decoded: Pixels, pixels: Pixels) -> Tensor:
+    """Mean squared error of each 8x8 cell, (H/8, W/8); a row of cells at a time."""
+    columns = pixels.shape[1] // 8
+    rows = []
+    for top in range(0, len(pixels), 8):
+        error = decoded[top : top + 8].astype(np.float32) - pixels[top : top + 8]
+        rows.append(np.square(error).reshape(8, columns, -1).mean((0, 2)))
+    return torch.from_numpy(np.stack(rows))
 
 
 def hyperprior(networks: Model, level: int) -> Hyperprior:

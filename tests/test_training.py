@@ -457,6 +457,15 @@ def test_frequencies_are_positive_and_sum_up(counts: np.ndarray) -> None:
         assert row[counted.argmax()] == row.max()
 
 
+@given(st.lists(st.integers(1, 10**6), min_size=2, max_size=90))
+def test_huffman_codes_are_complete_and_near_the_entropy(counts: list[int]) -> None:
+    lengths = tables.huffman_lengths(np.array(counts, np.int32))
+    assert sum(2.0**-length for length in lengths) == 1
+    share = np.array(counts) / sum(counts)
+    entropy = -(share * np.log2(share)).sum()
+    assert entropy - 1e-9 <= (share * lengths).sum() < entropy + 1
+
+
 def test_map_tables_are_made_for_unlike_maps() -> None:
     rng = np.random.default_rng(0)
     shares = rng.random((40, CONTEXTS))

@@ -36,7 +36,7 @@ from hvqcodec.models.zoo import ENTRY_SCALE
 from training import checkpoint
 from training.data import Photo, load_photos
 from training.survey import Survey, gaussians, scenes, survey
-from training.tables import fit_map_tables, static_tables, to_frequencies
+from training.tables import fit_map_tables, huffman_lengths, static_tables, to_frequencies
 
 SURVEY_LAMBDAS = (16.0, 8.0, 4.0, 2.5, 1.5, 1.0, 0.7, 0.45, 0.3, 0.15)
 PRIOR_LAMBDAS = (16.0, 6.0, 2.4, 0.9, 0.4)
@@ -187,9 +187,11 @@ def fit_log_priors(
 
 
 def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> dict[str, float]:
-    """Integer against float index bits on real maps, and against static coding."""
-    exact = real = z_bits = static = 0.0
+    """Integer against float index bits on real maps, and against static coding, by arithmetic
+    and by Huffman codes, and codes of one length."""
+    exact = real = z_bits = static = huffman = raw = 0.0
     static_bits = STATIC_BITS - np.log2(normative.index_tables.static.numpy())
+    huffman_bits = np.stack([huffman_lengths(t) for t in normative.index_tables.static.numpy()])
     for scene in scenes(networks, photos):
         for lambda_ in CHECK_LAMBDAS:
             levels = scene.refine(scene.allocate(lambda_), lambda_, normative.map_tables)
@@ -202,9 +204,13 @@ def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> 
                 else:
                     exact += bits
                     static += float(static_bits[level][piece].sum())
+                    huffman += float(huffman_bits[level][piece].sum())
+                    raw += len(piece) * math.log2(static_bits.shape[1])
     return {
         "integer_over_float": exact / real - 1,
         "index_and_z_over_static": (exact + z_bits) / static - 1,
+        "huffman_over_static": huffman / static - 1,
+        "raw_over_static": raw / static - 1,
         "z_share": z_bits / (exact + z_bits),
     }
 

@@ -1,5 +1,7 @@
 """From counts to the integer frequencies that a model ships with."""
 
+import heapq
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,6 +52,18 @@ def map_table_sets(counts: NDArray[np.int64]) -> NDArray[np.int32]:
         bits = -np.log2(tables / MAP_TABLE_SUM)
         assigned = np.einsum("mcf,scf->ms", counts, bits).argmin(1)
     return tables
+
+
+def huffman_lengths(frequencies: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(K,) -> (K,), bits of each symbol in a Huffman code."""
+    lengths = np.zeros(len(frequencies), np.int64)
+    heap = [(int(f), k, [k]) for k, f in enumerate(frequencies)]
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        a, b = heapq.heappop(heap), heapq.heappop(heap)
+        lengths[a[2] + b[2]] += 1
+        heapq.heappush(heap, (a[0] + b[0], a[1], a[2] + b[2]))
+    return lengths
 
 
 def fit_map_tables(

@@ -3,9 +3,9 @@
     python tests/make_golden.py tests/models/tiny.safetensors tests/golden/tiny
 
 Takes a model (path or name) and a new folder. Writes photos of scikit-image (public domain
-or CC0) as NAME.hvq, `symbols.json` with the SHA-256 of the symbols, and of the transparency,
-of each, and `normative.safetensors`, the integer part of the model: with it the streams can
-be decoded to their symbols long after the model itself has been replaced.
+or CC0) as NAME.hvq, `symbols.json` with the SHA-256 of the symbols, of the transparency and of
+the metadata of each, and `normative.safetensors`, the integer part of the model: with it the
+streams can be decoded to their symbols long after the model itself has been replaced.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import save
 from skimage import data
 
@@ -31,6 +32,7 @@ from hvqcodec.entropy.symbol_coding import (
     latent_support,
     sent_latents,
 )
+from hvqcodec.metadata import Metadata
 
 SYMBOLS, NORMATIVE = "symbols.json", "normative.safetensors"
 PREFIX = "normative."
@@ -60,11 +62,15 @@ def digests(normative: Normative, stream: Bitstream) -> dict[str, str]:
     if Section.ALPHA in stream.sections:
         alpha = unpack_alpha(stream.sections[Section.ALPHA], stream.height, stream.width)
         found["alpha"] = hashlib.sha256(alpha.tobytes()).hexdigest()
+    metadata = Metadata.from_sections(stream.sections)
+    if metadata != Metadata():
+        pieces = metadata.icc + metadata.exif + metadata.xmp + repr(metadata.dpi).encode()
+        found["metadata"] = hashlib.sha256(pieces).hexdigest()
     return found
 
 
-def photos() -> Iterator[tuple[str, Pixels, dict[str, object]]]:
-    """Name, pixels and choices of the encoder."""
+def photos() -> Iterator[tuple[str, Pixels | Image.Image, dict[str, object]]]:
+    """Name, image and choices of the encoder."""
     astronaut, coffee, cat = data.astronaut(), data.coffee(), data.chelsea()
     yield "1x1", astronaut[100:101, 200:201], {}
     yield "7x5", astronaut[100:105, 200:207], {}
@@ -76,6 +82,13 @@ def photos() -> Iterator[tuple[str, Pixels, dict[str, object]]]:
     yield "grey", data.camera()[60:140, 180:276], {}
     ramp = np.tile(np.arange(96) * 2, (80, 1)).astype(np.uint8)
     yield "alpha", np.dstack([coffee[150:230, 200:296], ramp]), {}
+    yield "2x400", coffee[:, 300:302], {"quality": 90}
+    yield "600x3", coffee[200:203], {"quality": 90}
+    yield "768x512", np.pad(coffee, ((0, 112), (0, 168), (0, 0)), "symmetric"), {"bpp": 0.1}
+    described = Image.fromarray(cat[100:148, 150:214])
+    pieces = (b"no real profile" * 9, b"II*\0no real EXIF", b"<x:xmpmeta/>" * 5, (300.0, 72.5))
+    Metadata(*pieces).attach_to(described)
+    yield "metadata", described, {}
 
 
 def random_stream(codec: Codec) -> bytes:

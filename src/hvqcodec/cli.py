@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
+from PIL import Image
 
 from hvqcodec import __version__
 from hvqcodec.bitstream import Bitstream
@@ -152,6 +153,7 @@ def encode(
     if output != STREAM:
         check_output(output, photo, overwrite)
     source = BytesIO(read(photo)) if photo == STREAM else photo
+    Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit, before any pixel is read
     codec = load_codec(model, device, threads)
     with progress_bar("encoding") as progress:
         data = codec.compress(source, bpp=rate, ratios=ratios, progress=progress, **choices)

@@ -81,8 +81,8 @@ def tiles(height: int, width: int, reach: int, side: int | None = None) -> Itera
     """Tiles that cover an image, sides multiples of 16, row by row.
 
     reach: of the network, in pixels; the halo is that, raised to a multiple of 16, and clipped
-    at the border of the image. side: of the inner parts, raised likewise; None: the whole
-    image, or `SIDE` for a large one.
+    at the border of the image. side: of the inner parts at most, raised likewise; None: the
+    whole image, or `SIDE` for a large one.
     """
     if side is None:
         side = SIDE if height * width > UNTILED else max(height, width)
@@ -93,9 +93,9 @@ def tiles(height: int, width: int, reach: int, side: int | None = None) -> Itera
 
 
 def spans(length: int, side: int, halo: int) -> Iterator[Span]:
-    """The last one is no shorter than half of a side, if there are several."""
-    count = max(1, round(length / side))
-    for number in range(count):
-        start = number * side
-        stop = length if number == count - 1 else start + side
+    """As few as can be, as long as each other, but for the last one, which may be shorter."""
+    count = -(-length // side)
+    step = -(-length // (16 * count)) * 16
+    for start in range(0, length, step):
+        stop = min(start + step, length)
         yield Span(start, stop, max(0, start - halo), min(length, stop + halo))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ import hvqcodec
 from hvqcodec import Codec
 from hvqcodec.encoding import hyperprior
 from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM, flag_counts, map_costs
+from hvqcodec.granularity import CODES_PER_CELL, allocate
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
 from tests.helpers import TESTS, TINY, Pixels, psnr, symbols_of
 from training import checkpoint, export, tables, train
 from training.data import batches, load_photos, random_crop
-from training.masks import random_lambdas, random_map, random_maps
+from training.masks import EncoderMaps, random_lambdas, random_map, random_maps
 from training.objective import Distortion, Weights
 from training.optimisers import orthogonalise
 from training.perceptual import load_perceptual
@@ -455,6 +457,61 @@ def test_frequencies_are_positive_and_sum_up(counts: np.ndarray) -> None:
     assert (frequencies.sum(-1) == 1 << 12).all()
     for row, counted in zip(frequencies, counts, strict=True):
         assert row[counted.argmax()] == row.max()
+
+
+def test_maps_are_made_as_the_encoder_makes_them(photos: Path) -> None:
+    """Of a batch of photos: refined, under tables that come to suit them."""
+    networks, crops = networks_of_tiny(), load_photos([photos])
+    found = list(scenes(networks, crops))
+    distortion = torch.cat([scene.cell_distortion for scene in found])
+    bits, lambdas = torch.tensor([8.0, 7.0, 6.0]), torch.tensor([0.3, 1.0, 5.0])
+    maker = EncoderMaps()
+    first, later = maker(distortion, bits, lambdas), None
+    for _ in range(20):
+        later = maker(distortion, bits, lambdas)
+    assert later is not None
+    plain = allocate(distortion, bits * torch.tensor(CODES_PER_CELL), lambdas)
+    for levels in (first, later):
+        assert levels.shape == plain.shape
+        assert levels.dtype == torch.int64
+        coarse = (levels == 0).view(3, 8, 2, 10, 2).sum((2, 4))
+        assert set(coarse.unique().tolist()) <= {0, 4}
+    sets = tables.map_table_sets(np.stack([flag_counts(m) for m in later.numpy().astype(np.uint8)]))
+
+    def map_bits(levels: Tensor) -> float:
+        return sum(map_costs(m, sets).min() for m in levels.numpy().astype(np.uint8))
+
+    assert map_bits(later) < map_bits(plain)
+    assert (maker.counts.sum((1, 2)) > EncoderMaps().counts.sum((1, 2))).sum() == 3
+
+
+def test_without_the_soft_assignment_its_bits_do_not_count(
+    trainer: train.Trainer, photos: Path
+) -> None:
+    """Embeddings are then drawn to no side."""
+    image = next(batches(load_photos([photos]), 4, 64, seed=0))
+    objective, losses = trainer.objective, []
+    for soft in (1.0, 0.0):
+        objective.weights = replace(objective.weights, soft=soft)
+        torch.manual_seed(0)
+        losses.append(objective(image, joint=1.0, allocate_share=0.0)[0].item())
+    assert losses[1] < losses[0]
+
+
+def test_frozen_parts_stay_and_fresh_ones_begin_anew(options: Namespace) -> None:
+    options.start, options.config = str(TINY), {}
+    options.fresh, options.freeze = ["log_prior", "codebook"], ["log_prior"]
+    trainer = train.Trainer(options)
+    model, shipped = trainer.model, load_model(TINY).networks
+    assert not torch.equal(model.codebook.weight, shipped.codebook.weight)
+    assert torch.equal(model.analysis.stem.weight, shipped.analysis.stem.weight)
+    source = batches(load_photos(options.photos), 4, 64, seed=0)
+    before = model.codebook.weight.detach().clone()
+    for _ in range(3):
+        trainer.step(next(source))
+    assert not torch.equal(model.codebook.weight, before)
+    for level in range(3):
+        assert not hyperprior(model, level).log_prior.any()
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=2, max_size=90))

@@ -66,6 +66,12 @@ def test_small_images_are_whole_and_large_ones_are_not() -> None:
     assert UNTILED == 2048 * 2048
 
 
+def test_a_tile_has_a_side(codec: Codec, photo: Pixels) -> None:
+    for side in (0, -16):
+        with pytest.raises(ValueError, match="the side of a tile must be positive"):
+            codec.compress(photo[:32, :32], tile=side)
+
+
 def test_indices_do_not_depend_on_tiles(shipped: Codec, photo: Pixels, scene: Scene) -> None:
     networks = shipped.model.networks
     tiled = analyse(networks, photo, side=GRID)

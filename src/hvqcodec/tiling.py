@@ -86,6 +86,8 @@ def tiles(height: int, width: int, reach: int, side: int | None = None) -> Itera
     """
     if side is None:
         side = SIDE if height * width > UNTILED else max(height, width)
+    if side < 1:
+        raise ValueError(f"the side of a tile must be positive, not {side}")
     side, halo = (-(-length // 16) * 16 for length in (side, reach))
     for rows in spans(height, side, halo):
         for columns in spans(width, side, halo):

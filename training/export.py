@@ -46,6 +46,7 @@ CHECK_LAMBDAS = (2.4, 0.9, 0.4)
 WORSE_AT_MOST = 0.005
 HEADROOM = 8
 """Other photos reach further; 12 bits for what was seen are plenty."""
+MAP_PHOTOS = 40
 PRIOR_PHOTOS = 120
 LATENT_TABLE_SUM = 1 << 16
 
@@ -243,7 +244,7 @@ def export(
     folder: Path, output: Path, photos: list[Photo], held_out: list[Photo], card: dict[str, Any]
 ) -> dict[str, float]:
     networks, facts = networks_of(folder)
-    map_tables = fit_map_tables(networks, photos[:PRIOR_PHOTOS], SURVEY_LAMBDAS)
+    map_tables = fit_map_tables(networks, photos[:MAP_PHOTOS], SURVEY_LAMBDAS)
     fit_log_priors(networks, photos[:PRIOR_PHOTOS], map_tables)
     seen = survey(networks, photos, SURVEY_LAMBDAS, map_tables)
     normative = normative_part(networks, seen, map_tables)

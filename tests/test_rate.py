@@ -243,7 +243,9 @@ def metrics() -> Metrics:
 
 @pytest.mark.parametrize("number", range(3))
 def test_up_a_ladder_of_rates(base: Codec, metrics: Metrics, number: int) -> None:
-    """Each rung is met within 1 % or 16 bytes, and none looks worse than the one below."""
+    """Each rung is met within 1 % or 16 bytes, and none looks worse than the one below.
+
+    PSNR may dip where bits go into looks: dark skies in medium instead of coarse codes."""
     photo = real_photo(number)
     most = probe(base.compress(photo, max_bytes=10**6)).bpp
     ladder = []
@@ -253,7 +255,7 @@ def test_up_a_ladder_of_rates(base: Codec, metrics: Metrics, number: int) -> Non
         assert abs(len(file) - target) <= slack(target) + 0.5
         ladder.append(metrics(photo, np.asarray(base.decompress(file))))
     for low, high in itertools.pairwise(ladder):
-        assert high["psnr"] >= low["psnr"] - 0.05
+        assert high["psnr"] >= low["psnr"] - 0.15
         if "lpips" in low:
             assert high["lpips"] <= 1.01 * low["lpips"]
     assert ladder[-1]["psnr"] > ladder[0]["psnr"] + 1

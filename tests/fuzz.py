@@ -3,9 +3,9 @@
     pip install atheris
     python tests/fuzz.py corpus -max_total_time=7200 -timeout=5 -rss_limit_mb=1024
 
-Arguments are libFuzzer's. What it finds goes into `tests/regressions/`, where
-`test_hostile.py` reads it. Inputs that are no container become the payload of one, and every
-checksum is made good, so that the fuzzer is not held up by them.
+Arguments are libFuzzer's. What it finds is to become a regression test. Inputs that are no
+container become the payload of one, and every checksum is made good, so that the fuzzer is not
+held up by them.
 """
 
 import sys
@@ -21,7 +21,8 @@ with atheris.instrument_imports(include=["hvqcodec"]):
     from hvqcodec import Codec, HvqError
     from hvqcodec.bitstream import Bitstream, Section
 
-from tests.helpers import CONTEXT, TINY, symbols_of
+from tests.helpers import CONTEXT, TINY
+from tests.mutations import with_symbol_crc
 
 MEGAPIXEL = 1_000_000
 CODECS = [Codec.load(TINY), Codec.load(CONTEXT)]
@@ -71,12 +72,7 @@ def with_payload(codec: Codec, number: int, body: bytes) -> bytes:
         height=1 + sizes[1],
         sections=SOUND[number].sections | {Section.PAYLOAD: payload},
     )
-    try:
-        crc = symbols_of(codec.model, stream).crc()
-    except HvqError:
-        return stream.to_bytes()
-    sections = stream.sections | {Section.SYMBOL_CRC: crc.to_bytes(4, "little")}
-    return replace(stream, sections=sections).to_bytes()
+    return with_symbol_crc(codec.model, stream).to_bytes()
 
 
 if __name__ == "__main__":

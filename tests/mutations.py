@@ -44,7 +44,7 @@ class Mutator:
             stream = change(stream)
         if self.rng.random() < 0.15 and stream.sections:
             lengths[self.pick(list(stream.sections))] = self.pick(EXTREMES)
-        return sealed(self.with_symbol_crc(stream), lengths)
+        return sealed(with_symbol_crc(self.model, stream), lengths)
 
     def pick(self, choices: Sequence[Any]) -> Any:
         return choices[int(self.rng.integers(len(choices)))]
@@ -103,17 +103,18 @@ class Mutator:
             sections[int(kind)] = self.rng.bytes(int(self.rng.integers(20)))
         return replace(stream, sections=dict(sorted(sections.items())))
 
-    def with_symbol_crc(self, stream: Bitstream) -> Bitstream:
-        """The checksum of whatever the payload decodes to, if it does."""
-        blocks = -(-stream.width // 16) * -(-stream.height // 16)
-        if Section.PAYLOAD not in stream.sections or not 0 < blocks <= FORGED_BLOCKS:
-            return stream
-        try:
-            crc = symbols_of(self.model, stream).crc()
-        except HvqError:
-            return stream
-        sections = stream.sections | {Section.SYMBOL_CRC: crc.to_bytes(4, "little")}
-        return replace(stream, sections=dict(sorted(sections.items())))
+
+def with_symbol_crc(model: LoadedModel, stream: Bitstream) -> Bitstream:
+    """With the checksum of whatever the payload decodes to, if it does."""
+    blocks = -(-stream.width // 16) * -(-stream.height // 16)
+    if Section.PAYLOAD not in stream.sections or not 0 < blocks <= FORGED_BLOCKS:
+        return stream
+    try:
+        crc = symbols_of(model, stream).crc()
+    except HvqError:
+        return stream
+    sections = stream.sections | {Section.SYMBOL_CRC: crc.to_bytes(4, "little")}
+    return replace(stream, sections=dict(sorted(sections.items())))
 
 
 def sealed(stream: Bitstream, lengths: dict[int, int]) -> bytes:

@@ -53,9 +53,7 @@ def test_hardly_a_change_of_one_block_would_gain_more(
     shipped: Codec, scene: Scene, lambda_: float
 ) -> None:
     tables = shipped.model.normative.map_tables
-    before = scene.allocate(lambda_)
-    after = scene.refine(before, lambda_, tables)
-    cost = cost_of(scene, lambda_)
+    after, cost = scene.choose(lambda_, tables), cost_of(scene, lambda_)
     reached, left = total(after, cost, lambda_, tables), 0
     for i in range(0, after.shape[0], 2):
         for j in range(0, after.shape[1], 2):

@@ -660,7 +660,7 @@ def test_the_survey_counts_what_is_sent(photos: Path) -> None:
     map_tables = load_model(TINY).normative.map_tables
     found = survey(networks, loaded, (0.5, 5.0), map_tables)
     sent = [
-        scene.symbols(scene.refine(scene.allocate(lambda_), lambda_, map_tables))
+        scene.symbols(scene.choose(lambda_, map_tables))
         for scene in scenes(networks, loaded)
         for lambda_ in (0.5, 5.0)
     ]

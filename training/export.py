@@ -168,7 +168,7 @@ def fit_log_priors(
     real maps: the maximum of the likelihood, which training on maps of every kind misses.
     """
     seen = [
-        scene.symbols(scene.refine(scene.allocate(lambda_), lambda_, map_tables))
+        scene.symbols(scene.choose(lambda_, map_tables))
         for scene in scenes(networks, photos)
         for lambda_ in PRIOR_LAMBDAS
     ]
@@ -195,8 +195,7 @@ def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> 
     huffman_bits = np.stack([huffman_lengths(t) for t in normative.index_tables.static.numpy()])
     for scene in scenes(networks, photos):
         for lambda_ in CHECK_LAMBDAS:
-            levels = scene.refine(scene.allocate(lambda_), lambda_, normative.map_tables)
-            symbols = scene.symbols(levels)
+            symbols = scene.symbols(scene.choose(lambda_, normative.map_tables))
             real += float_index_bits(networks, symbols)
             for part, level, piece, frequencies in coded_after_map(normative, symbols):
                 bits = code_length(piece, frequencies)

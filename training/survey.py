@@ -53,8 +53,7 @@ def survey(
     )
     for scene in scenes(networks, photos):
         for lambda_ in lambdas:
-            levels = scene.refine(scene.allocate(lambda_), lambda_, map_tables)
-            symbols = scene.symbols(levels)
+            symbols = scene.symbols(scene.choose(lambda_, map_tables))
             count_symbols(result, symbols)
             note_activations(result, networks, symbols)
     return result

@@ -122,8 +122,7 @@ class Codec:
 
         def code_at(lambda_: float) -> rate.Coded:
             with step("allocation"):
-                tables = self.model.normative.map_tables
-                levels = scene.refine(scene.allocate(lambda_), lambda_, tables)
+                levels = scene.choose(lambda_, self.model.normative.map_tables)
             return code(levels)
 
         target = rate.target_of(bpp, max_bytes, picture.pixels, strict_rate)

@@ -57,6 +57,10 @@ class Scene:
         refined: Levels = refine(levels[None], cost.numpy(), np.array([lambda_]), tables)[0]
         return refined
 
+    def choose(self, lambda_: float, tables: NDArray[np.int32]) -> Levels:
+        """The map that is sent at a lambda."""
+        return self.refine(self.allocate(lambda_), lambda_, tables)
+
     def estimated_bits(self, levels: Levels) -> float:
         """Bits of the codes of a map, z and the map itself not counted."""
         index = torch.from_numpy(levels).long()[None, None]

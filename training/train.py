@@ -165,9 +165,9 @@ class Trainer:
             self.model, distortion, weights, entropy_only=options.entropy_only
         )
         if options.compile:
-            self.objective.analysis = torch.compile(self.model.analysis)
-            self.objective.synthesis = torch.compile(self.model.synthesis)
-            self.objective.distortion = torch.compile(distortion)  # type: ignore[assignment]
+            self.objective.analysis = torch.compile(self.model.analysis, dynamic=False)
+            self.objective.synthesis = torch.compile(self.model.synthesis, dynamic=False)
+            self.objective.distortion = torch.compile(distortion, dynamic=False)  # type: ignore[assignment]
         self.progress = Progress(facts.get("steps", 0), facts.get("seconds", 0.0))
         if tensors:
             self.earlier = facts.get("earlier", [])

@@ -12,6 +12,7 @@ anything is decoded. There is one way to write what is parsed: no padding, short
 import zlib
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import accumulate, pairwise
 
 from hvqcodec.errors import BitstreamError, UnsupportedVersionError
 
@@ -20,6 +21,10 @@ VERSION = 1
 FINGERPRINT_BYTES = 8
 MAX_SIDE = 1 << 24
 MAX_SECTIONS = 64
+_MAX_VARINT = 5
+MAX_HEADER_BYTES = (
+    len(SIGNATURE) + 1 + FINGERPRINT_BYTES + 4 * _MAX_VARINT + MAX_SECTIONS * (1 + _MAX_VARINT) + 4
+)
 
 
 class Mode(IntEnum):
@@ -87,6 +92,48 @@ class Bitstream:
     @classmethod
     def from_bytes(cls, data: bytes) -> "Bitstream":
         """Raises BitstreamError, or UnsupportedVersionError for a newer version."""
+        header = Header.from_bytes(data)
+        if len(data) != header.file_bytes:
+            raise BitstreamError(
+                "the file is truncated"
+                if len(data) < header.file_bytes
+                else "the file has trailing data"
+            )
+        sections = {kind: data[span] for kind, span in header.spans().items()}
+        return cls(header.fingerprint, header.width, header.height, header.mode, sections)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of a file say."""
+
+    fingerprint: bytes
+    width: int
+    height: int
+    mode: Mode
+    lengths: dict[int, int]
+    """Of the bodies by kind, in the order of the file."""
+    header_bytes: int
+    """Up to the first body."""
+
+    @property
+    def file_bytes(self) -> int:
+        return self.header_bytes + sum(self.lengths.values())
+
+    def spans(self) -> dict[int, slice]:
+        """Where in the file each body lies."""
+        ends = accumulate(self.lengths.values(), initial=self.header_bytes)
+        return {
+            kind: slice(begin, end)
+            for kind, (begin, end) in zip(self.lengths, pairwise(ends), strict=True)
+        }
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Header":
+        """data: the file, or its first `MAX_HEADER_BYTES` at least.
+
+        Raises as `Bitstream.from_bytes` does.
+        """
         reader = _Reader(data)
         if reader.take(len(SIGNATURE), "signature") != SIGNATURE:
             raise BitstreamError("not an .hvq file: the signature is missing or was mangled")
@@ -110,14 +157,7 @@ class Bitstream:
         if int.from_bytes(reader.take(4, "checksum"), "little") != zlib.crc32(checked):
             raise BitstreamError("the header is damaged: its checksum does not match")
         _check_header(width, height, mode, lengths)
-        if len(data) - reader.position != sum(lengths.values()):
-            raise BitstreamError(
-                "the file is truncated"
-                if len(data) - reader.position < sum(lengths.values())
-                else "the file has trailing data"
-            )
-        sections = {kind: reader.take(length, "section") for kind, length in lengths.items()}
-        return cls(fingerprint, width, height, Mode(mode), sections)
+        return cls(fingerprint, width, height, Mode(mode), lengths, reader.position)
 
 
 def _check_header(width: int, height: int, mode: int, lengths: dict[int, int]) -> None:
@@ -151,7 +191,7 @@ class _Reader:
     def varint(self, what: str) -> int:
         """LEB128: 7 bits a byte, the lowest first; at most 5 bytes, the shortest form."""
         value = 0
-        for shift in range(0, 35, 7):
+        for shift in range(0, 7 * _MAX_VARINT, 7):
             byte = self.take(1, what)[0]
             value |= (byte & 127) << shift
             if byte < 128:

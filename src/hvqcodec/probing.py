@@ -1,5 +1,6 @@
 """What an `.hvq` file says of itself. Free of torch."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -51,11 +52,10 @@ def probe(source: bytes | str | PathLike[str]) -> Info:
         model = model_for(stream.fingerprint)
     except UnknownFingerprintError:
         model = None
-    mode = "L" if stream.mode == Mode.GREY else "RGB"
     return Info(
         width=stream.width,
         height=stream.height,
-        mode=mode + ("A" if Section.ALPHA in stream.sections else ""),
+        mode=image_mode(stream.mode, stream.sections),
         file_bytes=len(source),
         bpp=8 * stream.image_bytes / (stream.width * stream.height),
         version=VERSION,
@@ -63,6 +63,11 @@ def probe(source: bytes | str | PathLike[str]) -> Info:
         model=model,
         sections={section_name(kind): len(body) for kind, body in stream.sections.items()},
     )
+
+
+def image_mode(mode: Mode, kinds: Collection[int]) -> str:
+    """Pillow's name of what a file with sections of these kinds decodes to."""
+    return ("L" if mode == Mode.GREY else "RGB") + ("A" if Section.ALPHA in kinds else "")
 
 
 def section_name(kind: int) -> str:

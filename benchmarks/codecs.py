@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import AvifImagePlugin, Image
 
-from benchmarks.optional import MissingError, require
+from hvqcodec.errors import MissingError
+from hvqcodec.optional import require
 
 PILLOW: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "jpeg": ({"subsampling": "4:2:0", "optimize": True}, (3, 5, 8, 12, 18, 25, 32)),
@@ -44,7 +45,7 @@ def pillow(name: str, threads: int | None = None) -> Contender:
     """One of `PILLOW`; raises MissingError where Pillow cannot write the format."""
     options, qualities = PILLOW[name]
     if name == "jxl":
-        plugin = require("pillow_jxl", "pillow-jxl-plugin").JpegXLImagePlugin
+        plugin = require("pillow_jxl", "bench").JpegXLImagePlugin
         if threads:
             options = options | {"num_threads": threads}
             plugin.DECODE_THREADS = threads

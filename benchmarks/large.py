@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.optional import require
+from hvqcodec.optional import require
 from training.data import Photo, read_photo
 
 MEGAPIXELS = (0.4, 1.5, 3, 6, 12, 24, 48)
@@ -74,9 +74,7 @@ def measure(photo: Photo, megapixels: float, rate: float, threads: int) -> Cost:
 
 
 def draw(path: Path, costs: Sequence[Cost]) -> None:
-    figure = require("matplotlib.figure", "matplotlib").Figure(
-        figsize=(8.4, 3.4), layout="constrained"
-    )
+    figure = require("matplotlib.figure", "bench").Figure(figsize=(8.4, 3.4), layout="constrained")
     sizes = [cost.megapixels for cost in costs]
     for panel, unit, title in zip(
         figure.subplots(1, 2), ("seconds", "mib"), ("seconds", "MiB at the peak"), strict=True

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.metrics import LOWER_IS_BETTER, TITLES
-from benchmarks.optional import require
 from benchmarks.points import Point
+from hvqcodec.metrics import LOWER_IS_BETTER, TITLES
+from hvqcodec.optional import require
 
 SUFFIXES = (".png", ".svg")
 COLUMNS = 3
@@ -17,7 +17,7 @@ def draw(path: Path, points: Sequence[Point]) -> None:
     codecs = list(dict.fromkeys(point.codec for point in points))
     columns = min(COLUMNS, len(metrics))
     rows = -(-len(metrics) // columns)
-    figure = require("matplotlib.figure", "matplotlib").Figure(
+    figure = require("matplotlib.figure", "bench").Figure(
         figsize=(4.2 * columns, 3.4 * rows), layout="constrained"
     )
     panels = figure.subplots(rows, columns, squeeze=False).flat

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.codecs import Contender, UnreachableError
-from benchmarks.metrics import Metrics
+from hvqcodec.metrics import Metrics
 from training.data import read_photo
 
 

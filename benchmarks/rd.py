@@ -23,10 +23,11 @@ from PIL import Image
 from benchmarks import plot
 from benchmarks.bd_rate import bd_rate
 from benchmarks.codecs import PILLOW, Contender, UnreachableError, hvq, pillow
-from benchmarks.metrics import LOWER_IS_BETTER, MIN_SIDE, TITLES, Metrics
-from benchmarks.optional import MissingError, require
 from benchmarks.points import Point, curve, measure, write_points, write_rows
 from benchmarks.rate_checks import print_deviations, print_ladder
+from hvqcodec.errors import MissingError
+from hvqcodec.metrics import LOWER_IS_BETTER, MIN_SIDE, TITLES, Metrics
+from hvqcodec.optional import require
 from training.data import SUFFIXES, read_photo
 
 RATES = (0.06, 0.08, 0.1, 0.15, 0.2, 0.3)
@@ -106,7 +107,7 @@ def arguments() -> argparse.Namespace:
         if options.plot.suffix not in plot.SUFFIXES:
             parser.error(f"--plot writes {' or '.join(plot.SUFFIXES)}, not {options.plot}")
         try:
-            require("matplotlib", "matplotlib")
+            require("matplotlib", "bench")
         except MissingError as error:
             parser.error(f"--plot: {error}")
     return options

@@ -2,7 +2,7 @@
 # Install what the tests need into the active environment, then run every check.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python -m pip install --quiet -c constraints.txt -e '.[test,bench]'
+python -m pip install --quiet -c constraints.txt -e '.[test]'
 ruff check .
 ruff format --check .
 mypy

@@ -10,8 +10,8 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
 from benchmarks.bd_rate import bd_rate, pchip
-from benchmarks.metrics import Metrics, Pixels, to_tensor
-from benchmarks.ssimulacra import WINDOW, Ssimulacra2
+from hvqcodec.metrics import Metrics, Pixels, to_tensor
+from hvqcodec.metrics.ssimulacra import WINDOW, Ssimulacra2
 
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -119,8 +119,8 @@ def test_metrics_without_their_packages_are_named(monkeypatch: pytest.MonkeyPatc
     metrics = Metrics()
     lines = metrics.add_optional()
     assert [line.split(" is left out: ")[0] for line in lines] == ["SSIMULACRA2", "LPIPS", "DLP"]
-    assert "install the package ssimulacra2 " in lines[0]
-    assert "install the package lpips " in lines[1]
+    assert "hvqcodec[metrics]" in lines[0]
+    assert "the package lpips " in lines[1]
     assert set(metrics.distances) == {"psnr", "ms_ssim"}
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from skimage import data
 
-from benchmarks.metrics import Metrics
 from hvqcodec import Codec, HvqWarning, RateError, probe
+from hvqcodec.metrics import Metrics
 from hvqcodec.models.cards import DEFAULT, list_models
 from hvqcodec.rate import (
     ENOUGH,

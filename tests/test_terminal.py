@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hvqcodec import terminal
-from hvqcodec.terminal import progress_bar
+from hvqcodec.cli import terminal
+from hvqcodec.cli.terminal import progress_bar
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, quiet: float) -> str:

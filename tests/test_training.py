@@ -27,6 +27,7 @@ from hvqcodec import Codec
 from hvqcodec.encoding import hyperprior
 from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM, flag_counts, map_costs
 from hvqcodec.granularity import CODES_PER_CELL, allocate
+from hvqcodec.metrics.perceptual import load_perceptual
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
@@ -36,7 +37,6 @@ from training.data import batches, load_photos, random_crop
 from training.masks import EncoderMaps, random_lambdas, random_map, random_maps
 from training.objective import Distortion, Weights
 from training.optimisers import orthogonalise
-from training.perceptual import load_perceptual
 from training.survey import scenes, survey
 from training.validate import validate
 

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.granularity import BLOCK, level_masks
+from hvqcodec.metrics.perceptual import DLP, LPIPS
 from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
 from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
 from training.masks import EncoderMaps, random_lambdas, random_maps
-from training.perceptual import DLP, LPIPS
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,10 @@ from PIL import Image
 
 from benchmarks.bd_rate import bd_rate
 from benchmarks.codecs import hvq
-from benchmarks.metrics import LOWER_IS_BETTER, Metrics
 from benchmarks.points import Point, curve, measure
+from hvqcodec import Codec
+from hvqcodec.doctor import sample_picture
+from hvqcodec.metrics import LOWER_IS_BETTER, Metrics
 from hvqcodec.models.cards import DEFAULT, list_models, model_path
 from training.data import load_photos
 
@@ -62,9 +64,11 @@ def measure_model(name: str, model: Path, photos: list[Path], metrics: Metrics) 
 
 
 def install(model: Path, facts: dict[str, Any], name: str = DEFAULT) -> None:
-    """Copy the model and its card, with the figures added, into the package."""
+    """Copy the model and its card, with the figures added, into the package, and beside them
+    the file by which `hvq doctor` sees that other machines decode the same."""
     WEIGHTS.mkdir(parents=True, exist_ok=True)
     card = json.loads(model.with_suffix(".json").read_text()) | facts
+    (WEIGHTS / f"{name}.hvq").write_bytes(Codec.load(model).compress(sample_picture()))
     shutil.copyfile(model, WEIGHTS / f"{name}.safetensors")
     (WEIGHTS / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n")
 

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 from benchmarks.bd_rate import bd_rate
-from benchmarks.metrics import LOWER_IS_BETTER, TITLES
+from hvqcodec.metrics import LOWER_IS_BETTER, TITLES
 from training import train
 from training.data import Photo, batches, load_photos
 from training.validate import validate

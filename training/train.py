@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hvqcodec.metrics.perceptual import load_perceptual
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
@@ -28,7 +29,6 @@ from training import checkpoint
 from training.data import Photo, batches, load_photos
 from training.objective import Distortion, Objective, Weights, bits_per_pixel, trainable
 from training.optimisers import make_optimisers
-from training.perceptual import load_perceptual
 from training.validate import validate
 
 ALLOCATE_SHARE = 0.85

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.metrics import MIN_SIDE, ms_ssim
 from hvqcodec.encoding import hyperprior
 from hvqcodec.granularity import CODES_PER_CELL, allocate, level_masks
+from hvqcodec.metrics import MIN_SIDE, ms_ssim
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model

@@ -48,6 +48,10 @@ class HvqWarning(UserWarning):
     """Something was done otherwise than one might expect. One line."""
 
 
+class MissingError(HvqError):
+    """Something optional is not installed. Says what to install."""
+
+
 @contextmanager
 def in_file(name: object) -> Iterator[None]:
     """Damage that shows within the block is that of the file of this name."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.optional import require
+from hvqcodec.optional import require
 
 Plane = NDArray[np.float64]
 """(H, W, 3)."""
@@ -32,7 +32,7 @@ class Ssimulacra2:
     90 if nobody sees a difference, below 0 without bound if they are very different."""
 
     def __init__(self) -> None:
-        self.package = require("ssimulacra2.ssimulacra2", "ssimulacra2")
+        self.package = require("ssimulacra2.ssimulacra2", "metrics")
 
     def __call__(self, a: Tensor, b: Tensor) -> Tensor:
         linear = [self.package.srgb_to_linear(to_plane(image)) for image in (a, b)]

@@ -1,0 +1,60 @@
+"""The manifest: a line of JSON for each image that was dealt with."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hvqcodec.batch.work import Record
+from hvqcodec.errors import FileError
+
+
+class Manifest:
+    """Lines are added, never changed: the last one of an output counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def outputs(self) -> dict[str, Record]:
+        """The last record of each output that was written. Lines that are none, such as the
+        last one of a run that was killed, are passed over. Raises FileError."""
+        if not self.path.exists():
+            return {}
+        with self._errors():
+            lines = self.path.read_text("utf-8", "replace").splitlines()
+        found = (_record(line) for line in lines)
+        return {record.output: record for record in found if record and record.error is None}
+
+    @contextmanager
+    def appending(self) -> Iterator[Callable[[Record], None]]:
+        """What to call with each record; it is in the file when the call returns. Raises
+        FileError."""
+        with self._errors():
+            file = self.path.open("a+b")
+        with file:
+
+            def append(record: Record) -> None:
+                with self._errors():
+                    file.write(record.to_line().encode() + b"\n")
+                    file.flush()
+
+            with self._errors():
+                # A run that was killed may have left half a line.
+                if file.tell() and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
+                    file.write(b"\n")
+            yield append
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FileError(f"{self.path}: {error.strerror or error}") from error
+
+
+def _record(line: str) -> Record | None:
+    try:
+        return Record(**json.loads(line))
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,132 @@
+"""A batch from its jobs to its manifest: what is to be done, done, written and recorded."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hvqcodec.batch.manifest import Manifest
+from hvqcodec.batch.processes import encode_in_processes
+from hvqcodec.batch.work import Engine, Job, Outcome, Record, Settings, is_url
+from hvqcodec.errors import FileError, HvqError
+from hvqcodec.files import check_output, write_atomically
+from hvqcodec.probing import probe
+
+MANIFEST = "manifest.jsonl"
+
+
+@dataclass
+class Summary:
+    """How many of the jobs had which end, so far."""
+
+    total: int
+    encoded: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+    @property
+    def done(self) -> int:
+        return self.encoded + self.skipped + self.failed
+
+
+def run(
+    jobs: Sequence[Job],
+    folder: Path,
+    settings: Settings,
+    *,
+    workers: int = 1,
+    engine: Engine = encode_in_processes,
+    overwrite: bool = False,
+    manifest: Path | None = None,
+    report: Callable[[Summary, Record | None], None] = lambda summary, record: None,
+) -> Summary:
+    """Encode all jobs, but for those that an earlier run has done with the same settings.
+
+    folder: of the outputs; it and what lies between are made.
+    overwrite: replace outputs of other settings; else their jobs fail.
+    manifest: `manifest.jsonl` in the folder if nothing is said.
+    report: called when a job is dealt with, with its record unless it was skipped.
+    Raises ModelError, and FileError for the folder and the manifest; what is wrong with an
+    image is in its record.
+    """
+    digest = settings.digest()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: {error.strerror or error}") from error
+    book = Manifest(manifest or folder / MANIFEST)
+    records = book.outputs()
+    summary, todo = Summary(len(jobs)), []
+    with book.appending() as append:
+        for job in jobs:
+            path, record = folder / job.output, records.get(job.output)
+            if is_done(job, path, record, digest):
+                summary.skipped += 1
+                report(summary, None)
+            elif record and path.exists() and not overwrite:
+                fault = (
+                    f"{path} exists, of other settings or an older photo: ask to overwrite it "
+                    "(overwrite=True, --overwrite)"
+                )
+                _finish(job, Outcome(None, 0.0, fault), digest, summary, append, report)
+            else:
+                todo.append(job)
+        for job, outcome in engine(settings, todo, workers) if todo else ():
+            written = _write(job, outcome, folder / job.output, overwrite)
+            _finish(job, written, digest, summary, append, report)
+    return summary
+
+
+def is_done(job: Job, output: Path, record: Record | None, digest: str) -> bool:
+    """Whether the output is there, as the record says, of the same settings and not older than
+    the photo."""
+    if record is None or record.settings != digest or not output.is_file():
+        return False
+    source = Path(job.input)
+    is_file = not is_url(job.input) and source.exists()
+    if is_file and source.stat().st_mtime > output.stat().st_mtime:
+        return False
+    return hashlib.sha256(output.read_bytes()).hexdigest() == record.sha256
+
+
+def _write(job: Job, outcome: Outcome, path: Path, overwrite: bool) -> Outcome:
+    """The outcome, an error if its file cannot be written."""
+    if outcome.data is None:
+        return outcome
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A run that was killed may have written it and not recorded it.
+        if not (path.is_file() and path.read_bytes() == outcome.data):
+            check_output(path, Path(job.input), overwrite)
+            write_atomically(path, outcome.data)
+    except (HvqError, OSError) as error:
+        return Outcome(None, outcome.seconds, str(error), outcome.notices)
+    return outcome
+
+
+def _finish(
+    job: Job,
+    outcome: Outcome,
+    digest: str,
+    summary: Summary,
+    append: Callable[[Record], None],
+    report: Callable[[Summary, Record | None], None],
+) -> None:
+    data = outcome.data
+    record = Record(
+        input=job.input,
+        output=job.output,
+        bytes=len(data) if data else None,
+        bpp=probe(data).bpp if data else None,
+        seconds=round(outcome.seconds, 3),
+        error=outcome.error,
+        notices=outcome.notices,
+        sha256=hashlib.sha256(data).hexdigest() if data else None,
+        settings=digest,
+    )
+    append(record)
+    if outcome.error:
+        summary.failed += 1
+    else:
+        summary.encoded += 1
+    report(summary, record)

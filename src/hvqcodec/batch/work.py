@@ -1,0 +1,131 @@
+"""One image, wherever it is encoded: the same for all engines."""
+
+import hashlib
+import json
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from hvqcodec.errors import HvqError, HvqWarning, ImageError
+from hvqcodec.models.cards import card_text
+from hvqcodec.optional import require
+
+_WITHOUT_TRACE = ("tile", "max_pixels", "progress")
+"""Choices that leave none in the file."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How all images are encoded; plain values, since they travel to other processes."""
+
+    model: str
+    device: str
+    threads: int
+    """Of the processor, for each worker."""
+    choices: dict[str, Any]
+    """Of `Codec.compress`."""
+
+    def digest(self) -> str:
+        """Equal where equal files come out. Raises ModelError."""
+        fingerprint = json.loads(card_text(self.model))["fingerprint"]
+        given = {name: value for name, value in self.choices.items() if name not in _WITHOUT_TRACE}
+        text = json.dumps([fingerprint, given], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Job:
+    input: str
+    """Path or URL."""
+    output: str
+    """Below the folder of the outputs, with slashes."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a worker sends back: a file's bytes, or why there are none."""
+
+    data: bytes | None
+    seconds: float
+    error: str | None = None
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A line of the manifest."""
+
+    input: str
+    output: str
+    bytes: int | None
+    bpp: float | None
+    seconds: float
+    """In the worker, reading included."""
+    error: str | None
+    notices: list[str]
+    sha256: str | None
+    """Of the output; with `settings` it tells whether there is anything left to do."""
+    settings: str
+    """A digest of the model and the choices."""
+
+    def to_line(self) -> str:
+        """JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+Engine = Callable[[Settings, Sequence[Job], int], Iterator[tuple[Job, Outcome]]]
+"""Encodes jobs with so many workers, and yields them as they are done, in any order. Raises
+ModelError if no worker can begin."""
+
+
+class Worker:
+    """A loaded model and its choices; each process has one."""
+
+    def __init__(self, settings: Settings) -> None:
+        import torch
+        from PIL import Image
+
+        from hvqcodec.codec import Codec
+
+        torch.set_num_threads(settings.threads)
+        Image.MAX_IMAGE_PIXELS = None  # `max_pixels` among the choices is the limit
+        self.codec = Codec.load(settings.model, device=settings.device)
+        self.choices = settings.choices
+
+    def encode(self, source: str) -> Outcome:
+        """Never raises for what is wrong with an image, its file or its rate."""
+        begin, data, fault = time.perf_counter(), None, None
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                data = self.codec.compress(open_source(source), **self.choices)
+            except HvqError as error:
+                fault = " ".join(str(error).split())
+            except MemoryError:
+                fault = "not enough memory"
+        if fault and source not in fault:
+            fault = f"{source}: {fault}"
+        notices = [str(w.message) for w in caught if issubclass(w.category, HvqWarning)]
+        return Outcome(data, time.perf_counter() - begin, fault, notices)
+
+
+def open_source(source: str) -> Path | BytesIO:
+    """A path as it is; what a URL holds. Raises ImageError."""
+    if not is_url(source):
+        return Path(source)
+    fsspec = require("fsspec", "remote")
+    try:
+        with fsspec.open(source, "rb") as file:
+            return BytesIO(file.read())
+    # Each kind of storage has errors of its own.
+    except Exception as error:
+        raise ImageError(f"{source}: cannot be read ({error})") from error
+
+
+def is_url(name: str) -> bool:
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None

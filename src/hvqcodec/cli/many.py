@@ -1,0 +1,92 @@
+"""`hvq batch`."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hvqcodec.batch import Settings, run
+from hvqcodec.batch.cluster import encode_on_cluster
+from hvqcodec.batch.inputs import find_jobs
+from hvqcodec.batch.processes import encode_in_processes
+from hvqcodec.cli.options import device_option, encoding_choices
+from hvqcodec.cli.terminal import counting_bar
+
+ENGINES = {"local": encode_in_processes, "ray": encode_on_cluster}
+
+MAX_WORKERS = 8
+"""If nothing is said: each takes some 450 MB."""
+
+
+@click.command()
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder of the .hvq files; made if it is not there.",
+)
+@encoding_choices
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help=f"Processes; one for each processor, at most {MAX_WORKERS}, if nothing is said.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(list(ENGINES)),
+    default="local",
+    show_default=True,
+    help="Processes of this machine, or actors of a Ray cluster (hvqcodec[ray], RAY_ADDRESS).",
+)
+@click.option(
+    "--manifest",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A line of JSON for each photo. Default: manifest.jsonl in the folder.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace outputs of other settings.")
+@device_option
+def batch(
+    photos: tuple[str, ...],
+    folder: Path,
+    choices: dict[str, Any],
+    model: str,
+    workers: int | None,
+    engine: str,
+    manifest: Path | None,
+    overwrite: bool,
+    device: str,
+) -> None:
+    """Encode many photos: files, folders, globs and URLs (hvqcodec[remote]).
+
+    Started again, it goes on where it stopped. A photo that cannot be encoded does not stop
+    the others; the exit status is 1 then.
+    """
+    processors = os.cpu_count() or 1
+    workers = workers or min(processors, MAX_WORKERS)
+    jobs = find_jobs(photos)
+    settings = Settings(model, device, max(1, processors // workers), choices)
+    begin = time.monotonic()
+    with counting_bar(len(jobs)) as report:
+        summary = run(
+            jobs,
+            folder,
+            settings,
+            workers=workers,
+            engine=ENGINES[engine],
+            overwrite=overwrite,
+            manifest=manifest,
+            report=report,
+        )
+    seconds = time.monotonic() - begin
+    click.echo(
+        f"{summary.encoded} encoded, {summary.skipped} skipped, {summary.failed} failed "
+        f"in {seconds:.1f} s ({summary.encoded / seconds:.2f} photos/s)"
+    )
+    if summary.failed:
+        raise click.exceptions.Exit(1)

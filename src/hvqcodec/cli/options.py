@@ -1,0 +1,164 @@
+"""Options that several commands share, and what they make of them."""
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from hvqcodec.choices import Choices
+from hvqcodec.files import read_file, write_atomically
+from hvqcodec.limits import MAX_PIXELS
+from hvqcodec.models import cards
+
+if TYPE_CHECKING:
+    from hvqcodec.codec import Codec
+
+STREAM = Path("-")
+"""Standard input or output."""
+
+
+def complete_model(
+    ctx: click.Context, param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of embedded models, else files."""
+    names = [name for name in cards.list_models() if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names] or [CompletionItem(incomplete, type="file")]
+
+
+def parse_ratios(
+    ctx: click.Context, param: click.Parameter, value: str | None
+) -> tuple[float, float, float] | None:
+    """Three shares, as in 0.3,0.5,0.2."""
+    if value is None:
+        return None
+    try:
+        fine, medium, coarse = (float(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not three numbers, as in 0.3,0.5,0.2") from None
+    return fine, medium, coarse
+
+
+INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+OUTPUT = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Of the networks: cpu, cuda, cuda:1, ..."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Of the processor; all without it."
+)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+tile_option = click.option(
+    "--tile",
+    type=click.IntRange(min=16),
+    metavar="SIDE",
+    help="Pixels of the squares in which the networks take the image; fewer need less memory.",
+)
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=click.IntRange(min=1),
+    default=MAX_PIXELS,
+    show_default=True,
+    metavar="N",
+    help="Refuse larger images.",
+)
+decoding_model_option = click.option(
+    "--model",
+    shell_complete=complete_model,
+    help="Where to find the model, if it is not inside the package.",
+)
+encoding_model_option = click.option(
+    "--model",
+    shell_complete=complete_model,
+    default=cards.DEFAULT,
+    show_default=True,
+    help="Name, path of a .safetensors file, or hub:organisation/name[@revision].",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Report as JSON.")
+perceptual_option = click.option(
+    "--perceptual",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="With the networks of LPIPS (lpips_alex.safetensors) and DLP.",
+)
+
+_HOW_TO_ENCODE = (
+    click.option("--quality", type=float, help="0 to 100; 50 if nothing is said."),
+    click.option("--rate", type=float, metavar="BPP", help="Bits per pixel, met within 1 %."),
+    click.option("--max-bytes", type=int, metavar="N", help="Size of the file, never exceeded."),
+    click.option(
+        "--strict-rate",
+        is_flag=True,
+        help="Fail if the photo cannot use as many bits as --rate.",
+    ),
+    click.option(
+        "--allocation",
+        type=click.Choice(["rd", "entropy"]),
+        default="rd",
+        show_default=True,
+        help="How blocks get their granularity; entropy is Control-GIC's way and takes --ratios.",
+    ),
+    click.option(
+        "--ratios", callback=parse_ratios, metavar="F,M,C", help="Shares of fine, medium, coarse."
+    ),
+    click.option(
+        "--effort",
+        type=click.Choice(["fast", "best"]),
+        default="fast",
+        show_default=True,
+        help="Predict, or measure on trial decodings, what each block gains.",
+    ),
+    click.option("--strip", is_flag=True, help="Drop metadata; turn upright and into sRGB."),
+    encoding_model_option,
+    tile_option,
+    max_pixels_option,
+)
+
+
+def encoding_choices(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that say how to encode; the command gets them as one dict, `choices`,
+    that `Codec.compress` takes."""
+
+    @wraps(command)
+    def checked(**given: Any) -> None:
+        allocation, choices = given.pop("allocation"), {"bpp": given.pop("rate")}
+        choices |= {name: given.pop(name) for name in Choices.__annotations__ if name in given}
+        if choices["strict_rate"] and choices["bpp"] is None:
+            raise click.UsageError("--strict-rate goes with --rate")
+        if (allocation == "entropy") != (choices["ratios"] is not None):
+            raise click.UsageError("--allocation entropy and --ratios go together")
+        command(choices=choices, **given)
+
+    for option in reversed(_HOW_TO_ENCODE):
+        checked = option(checked)
+    return checked
+
+
+def load_codec(model: str, device: str, threads: int | None) -> "Codec":
+    import torch
+
+    from hvqcodec.codec import Codec
+
+    if threads:
+        torch.set_num_threads(threads)
+    return Codec.load(model, device=device)
+
+
+def name_of(path: Path) -> str:
+    return "standard input" if path == STREAM else str(path)
+
+
+def read(path: Path) -> bytes:
+    return sys.stdin.buffer.read() if path == STREAM else read_file(path)
+
+
+def write(path: Path, data: bytes) -> None:
+    if path == STREAM:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        write_atomically(path, data)

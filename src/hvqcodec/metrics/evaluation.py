@@ -1,0 +1,65 @@
+"""How far a decoded image is from its original, for people: whatever files they have."""
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+import hvqcodec.pillow  # noqa: F401  so that .hvq files are images like others
+from hvqcodec.errors import ImageError
+from hvqcodec.image import ImageSource, read_picture
+from hvqcodec.metrics.measuring import TITLES, Metrics, Pixels
+from hvqcodec.metrics.similarity import MIN_SIDE
+from hvqcodec.saving import over_white
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures by metric, and a line for each metric that is left out."""
+
+    figures: dict[str, float]
+    left_out: list[str]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [
+            *(f"{TITLES[name]:<12} {value:.4f}" for name, value in self.figures.items()),
+            *self.left_out,
+        ]
+
+
+def evaluate(
+    original: ImageSource, decoded: ImageSource, perceptual: str | PathLike[str] | None = None
+) -> Evaluation:
+    """Measure two images of one size as they are displayed: upright, in sRGB, over white.
+
+    original, decoded: as `hvqcodec.compress` takes them; .hvq files too.
+    perceptual: folder with the networks of LPIPS and DLP (`hvqcodec.metrics.perceptual`).
+    Raises ImageError.
+    """
+    a, b = displayed(original), displayed(decoded)
+    if a.shape != b.shape:
+        sizes = [f"{pixels.shape[1]} x {pixels.shape[0]}" for pixels in (a, b)]
+        raise ImageError(f"the images differ in size: {sizes[0]} and {sizes[1]}")
+    metrics = Metrics(Path(perceptual) if perceptual else None)
+    left_out = metrics.add_optional()
+    if min(a.shape[:2]) < MIN_SIDE:
+        for name in ("ms_ssim", "ssimulacra2"):
+            if metrics.distances.pop(name, None):
+                left_out.append(f"{TITLES[name]} is left out: it needs sides of {MIN_SIDE} pixels")
+    figures = metrics(a, b)
+    # The infinity of equal images has no place in JSON.
+    return Evaluation({k: min(v, MAX_PSNR) for k, v in figures.items()}, left_out)
+
+
+MAX_PSNR = 100.0
+"""Said of equal images, whose PSNR is infinite."""
+
+
+def displayed(source: ImageSource) -> Pixels:
+    """(H, W, 3), upright, in sRGB, over white."""
+    image = read_picture(source, strip=True).to_pil()
+    if image.mode in ("LA", "RGBA"):
+        image = over_white(image)
+    return np.asarray(image.convert("RGB"))

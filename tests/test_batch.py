@@ -1,0 +1,370 @@
+"""`hvq batch` and what is behind it, with the tiny model and real processes."""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from hvqcodec import Codec, FileError, MissingError, ModelError
+from hvqcodec.batch import Record, Settings, Summary, run
+from hvqcodec.batch.inputs import find_jobs
+from hvqcodec.batch.work import Job, Worker
+from tests.helpers import TINY, Pixels
+from tests.test_cli import COMMAND, MODEL, call, environment
+
+SETTINGS = Settings(str(TINY), "cpu", 1, {"quality": 50.0})
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes as Linux does")
+
+
+NAMES = ("a.png", "b.jpg", "c.webp", "d.tif", "inside/a.png", "inside/e.bmp")
+OUTPUTS = {"a.hvq", "b.hvq", "c.hvq", "d.hvq", "inside/a.hvq", "inside/e.hvq"}
+
+
+@pytest.fixture
+def photos(tmp_path: Path, astronaut: Pixels) -> Path:
+    """A folder of six small photos, two of them in a folder inside."""
+    folder = tmp_path / "photos"
+    (folder / "inside").mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        top = 40 * number
+        Image.fromarray(astronaut[top : top + 48, 180:260]).save(folder / name)
+    return folder
+
+
+def records(folder: Path) -> list[Record]:
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    return [Record(**json.loads(line)) for line in lines]
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.hvq")}
+
+
+class TestJobs:
+    def test_of_a_folder(self, photos: Path) -> None:
+        (photos / "notes.txt").write_text("no image")
+        assert {job.output for job in find_jobs([str(photos)])} == OUTPUTS
+
+    def test_of_globs(self, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(photos.parent)
+        assert [job.output for job in find_jobs(["photos/*.png"])] == ["a.hvq"]
+        found = find_jobs(["photos/**/*.png", "*/inside/*"])
+        assert [(job.input, job.output) for job in found] == [
+            ("photos/a.png", "a.hvq"),
+            ("photos/inside/a.png", "inside/a.hvq"),
+            ("photos/inside/e.bmp", "photos/inside/e.hvq"),
+        ]
+
+    def test_none_twice(self, photos: Path) -> None:
+        names = [str(photos), str(photos / "a.png"), f"{photos}/inside/../*.png"]
+        assert len(find_jobs(names)) == len(OUTPUTS)
+
+    def test_images_of_one_name_keep_their_suffix(self, photos: Path) -> None:
+        shutil.copy(photos / "b.jpg", photos / "a.jpg")
+        names = {job.output for job in find_jobs([str(photos)])}
+        assert names == OUTPUTS - {"a.hvq"} | {"a.png.hvq", "a.jpg.hvq"}
+
+    def test_two_of_one_place_are_refused(self, photos: Path) -> None:
+        names = [str(photos / "a.png"), str(photos / "inside" / "a.png")]
+        with pytest.raises(FileError, match=r"would both become a\.png\.hvq"):
+            find_jobs(names)
+
+    def test_nothing_found(self, tmp_path: Path) -> None:
+        for name in (str(tmp_path), f"{tmp_path}/*.png", "memory://nowhere/*.png"):
+            with pytest.raises(FileError, match="no image is found there"):
+                find_jobs([name])
+
+    def test_of_urls(self, photos: Path) -> None:
+        memory = fsspec.filesystem("memory")
+        for path in ("a.png", "b.jpg", "inside/e.bmp"):
+            memory.pipe(f"/shelf/{path}", (photos / path).read_bytes())
+        places = {
+            "memory://shelf": {"a.hvq", "b.hvq", "inside/e.hvq"},
+            "memory://shelf/*.png": {"a.hvq"},
+            "memory://shelf/inside/e.bmp": {"e.hvq"},
+            f"file://{photos}/inside": {"a.hvq", "e.hvq"},
+        }
+        for name, expected in places.items():
+            jobs = find_jobs([name])
+            assert {job.output for job in jobs} == expected
+            assert {job.input.split("://")[0] for job in jobs} == {name.split("://")[0]}
+
+    def test_urls_need_an_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "fsspec", None)
+        with pytest.raises(MissingError, match=r"hvqcodec\[remote\]"):
+            find_jobs(["s3://bucket/photo.png"])
+
+
+@pytest.fixture(scope="module")
+def worker() -> Worker:
+    return Worker(SETTINGS)
+
+
+class TestWorker:
+    def test_encodes_as_compress_does(self, worker: Worker, codec: Codec, photos: Path) -> None:
+        outcome = worker.encode(str(photos / "a.png"))
+        assert outcome.data == codec.compress(photos / "a.png", quality=50)
+        assert (outcome.error, outcome.notices) == (None, [])
+
+    def test_reads_urls(self, worker: Worker, photos: Path) -> None:
+        content = (photos / "a.png").read_bytes()
+        fsspec.filesystem("memory").pipe("/one/a.png", content)
+        expected = worker.encode(str(photos / "a.png")).data
+        assert worker.encode("memory://one/a.png").data == expected
+        fault = worker.encode("memory://one/b.png").error
+        assert fault
+        assert fault.startswith("memory://one/b.png: cannot be read")
+
+    def test_faults_name_the_photo(self, worker: Worker, photos: Path) -> None:
+        (photos / "f.png").write_bytes(b"no image")
+        outcome = worker.encode(str(photos / "f.png"))
+        assert outcome.data is None
+        assert outcome.error == f"{photos / 'f.png'}: cannot be read as an image (its format " \
+            "is unknown)"  # fmt: skip
+        tight = Worker(Settings(str(TINY), "cpu", 1, {"max_bytes": 3}))
+        fault = tight.encode(str(photos / "a.png")).error
+        assert fault
+        assert fault.startswith(f"{photos / 'a.png'}: the smallest file")
+
+    def test_notices_come_back(self, worker: Worker, photos: Path) -> None:
+        Image.open(photos / "a.png").convert("1").save(photos / "g.png")
+        assert ["1 bit" in notice for notice in worker.encode(str(photos / "g.png")).notices] == [
+            True
+        ]
+
+
+def test_a_batch(tmp_path: Path, photos: Path, codec: Codec) -> None:
+    (photos / "bad.png").write_bytes((photos / "a.png").read_bytes()[:300])
+    seen: list[Record | None] = []
+    jobs = find_jobs([str(photos)])
+    summary = run(
+        jobs, tmp_path / "out", SETTINGS, workers=2, report=lambda s, record: seen.append(record)
+    )
+    assert summary == Summary(total=7, encoded=6, skipped=0, failed=1)
+    made = outputs(tmp_path / "out")
+    assert set(made) == OUTPUTS
+    written = {record.output: record for record in records(tmp_path / "out")}
+    assert [record for record in seen if record] == list(records(tmp_path / "out"))
+    for job in jobs:
+        record = written[job.output]
+        if job.output == "bad.hvq":
+            assert record.error
+            assert "bad.png" in record.error
+            assert (record.bytes, record.bpp) == (None, None)
+            continue
+        assert made[job.output] == codec.compress(job.input, quality=50)
+        assert record.bytes == len(made[job.output])
+        with Image.open(job.input) as image:
+            bpp = 8 * record.bytes / (image.width * image.height)
+        assert record.bpp == pytest.approx(bpp, rel=0.2)  # metadata is not counted
+        assert (record.input, record.error) == (job.input, None)
+        assert record.seconds > 0
+
+
+class TestAgain:
+    """Runs after a first one."""
+
+    @pytest.fixture
+    def first(self, tmp_path: Path, photos: Path) -> Path:
+        """The folder of its outputs."""
+        assert run(find_jobs([str(photos)]), tmp_path / "out", SETTINGS, workers=2).failed == 0
+        return tmp_path / "out"
+
+    def test_what_is_done_is_skipped(self, first: Path, photos: Path) -> None:
+        before = {path: path.stat().st_mtime_ns for path in first.rglob("*.hvq")}
+        (first / "b.hvq").unlink()
+        (first / "c.hvq").write_bytes(b"damaged")
+        lines = (first / "manifest.jsonl").read_text()
+        summary = run(find_jobs([str(photos)]), first, SETTINGS)
+        assert summary == Summary(total=6, encoded=1, skipped=4, failed=1)  # c is not replaced
+        same = {p for p, time in before.items() if p.exists() and p.stat().st_mtime_ns == time}
+        assert same == set(before) - {first / "b.hvq", first / "c.hvq"}
+        assert (first / "c.hvq").read_bytes() == b"damaged"
+        assert (first / "manifest.jsonl").read_text().startswith(lines)
+
+    def test_other_settings(self, first: Path, photos: Path, codec: Codec) -> None:
+        other = Settings(str(TINY), "cpu", 1, {"quality": 80.0})
+        before = outputs(first)
+        jobs = find_jobs([str(photos)])
+        assert run(jobs, first, other).failed == 6
+        assert outputs(first) == before
+        assert run(jobs, first, SETTINGS).skipped == 6  # failures do not hide what was done
+        assert run(jobs, first, other, overwrite=True).encoded == 6
+        made = outputs(first)
+        assert made.keys() == before.keys()
+        for job in jobs:
+            assert made[job.output] == codec.compress(job.input, quality=80)
+        assert run(jobs, first, other, overwrite=True).skipped == 6
+
+    def test_a_photo_that_changed(self, first: Path, photos: Path) -> None:
+        now = time.time()
+        os.utime(photos / "a.png", (now + 10, now + 10))
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(photos / "b.jpg")
+        os.utime(photos / "b.jpg", (now + 10, now + 10))
+        jobs = find_jobs([str(photos)])
+        assert run(jobs, first, SETTINGS) == Summary(total=6, encoded=0, skipped=4, failed=2)
+        assert run(jobs, first, SETTINGS, overwrite=True).encoded == 2
+
+    def test_a_file_that_was_written_but_not_recorded(self, first: Path, photos: Path) -> None:
+        """As a run leaves it that is killed between the two; half a line as well."""
+        lines = (first / "manifest.jsonl").read_text().splitlines(keepends=True)
+        (first / "manifest.jsonl").write_text("".join(lines[:-1]) + lines[-1][:30])
+        times = {path: path.stat().st_mtime_ns for path in first.rglob("*.hvq")}
+        assert run(find_jobs([str(photos)]), first, SETTINGS).encoded == 1
+        assert times == {path: path.stat().st_mtime_ns for path in first.rglob("*.hvq")}
+        again = (first / "manifest.jsonl").read_text().splitlines()
+        assert again[-2] == lines[-1][:30]
+        assert json.loads(again[-1])["output"] == json.loads(lines[-1])["output"]
+
+    def test_a_file_of_somebody_else_stays(self, first: Path, photos: Path) -> None:
+        (first / "manifest.jsonl").unlink()
+        (first / "a.hvq").write_bytes(b"precious")
+        summary = run(find_jobs([str(photos)]), first, SETTINGS)
+        assert (summary.encoded, summary.failed) == (5, 1)
+        assert (first / "a.hvq").read_bytes() == b"precious"
+
+
+def test_a_missing_model(tmp_path: Path, photos: Path) -> None:
+    settings = Settings(str(tmp_path / "none.safetensors"), "cpu", 1, {})
+    with pytest.raises(ModelError, match="no model"):
+        run(find_jobs([str(photos)]), tmp_path / "out", settings)
+
+
+def test_a_device_that_is_not_there(tmp_path: Path, photos: Path) -> None:
+    settings = Settings(str(TINY), "cuda:99", 1, {})
+    with pytest.raises(ModelError, match="cuda:99"):
+        run(find_jobs([str(photos)]), tmp_path / "out", settings)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(FileError, match="out"):
+        run(find_jobs([str(photos)]), tmp_path / "out", SETTINGS)
+
+
+def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, photos: Path) -> None:
+    killed: list[int | None] = []
+
+    def kill(summary: Summary, record: Record | None) -> None:
+        if summary.done == 1:
+            for process in multiprocessing.active_children():
+                process.kill()
+                killed.append(process.pid)
+
+    summary = run(find_jobs([str(photos)]), tmp_path / "out", SETTINGS, workers=2, report=kill)
+    assert killed
+    assert summary == Summary(total=6, encoded=6, skipped=0, failed=0)
+    assert set(outputs(tmp_path / "out")) == OUTPUTS
+
+
+def test_workers_that_never_live_do_not_stop_the_run(tmp_path: Path, photos: Path) -> None:
+    ended = threading.Event()
+
+    def kill() -> None:
+        while not ended.wait(0.01):
+            for process in multiprocessing.active_children():
+                process.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        jobs = [Job(str(photos / "a.png"), "a.hvq"), Job(str(photos / "b.jpg"), "b.hvq")]
+        summary = run(jobs, tmp_path / "out", SETTINGS)
+    finally:
+        ended.set()
+        killer.join()
+    assert summary == Summary(total=2, encoded=0, skipped=0, failed=2)
+    faults = [record.error or "" for record in records(tmp_path / "out")]
+    assert ["its process ended" in fault for fault in faults] == [True, True]
+
+
+class TestCommand:
+    def test_all_is_well(self, tmp_path: Path, photos: Path) -> None:
+        result = call(tmp_path, "batch", str(photos), "-o", "out", "--workers", "2", *MODEL)
+        assert (result.returncode, result.stderr) == (0, b"")
+        pattern = r"6 encoded, 0 skipped, 0 failed in [\d.]+ s \([\d.]+ photos/s\)\n"
+        assert re.fullmatch(pattern, result.stdout.decode())
+        assert set(outputs(tmp_path / "out")) == OUTPUTS
+
+    def test_faults_are_told_and_counted(self, tmp_path: Path, photos: Path) -> None:
+        (photos / "a.png").write_bytes(b"no image")
+        arguments = ("photos/*.png", "photos/none.png", "photos/b.jpg", "-o", "out", *MODEL)
+        result = call(tmp_path, "batch", *arguments, "--rate", "0.9")
+        assert result.returncode == 1
+        assert result.stdout.decode().startswith("1 encoded, 0 skipped, 2 failed in ")
+        lines = result.stderr.decode().splitlines()
+        assert sorted(line.split(":")[1].strip() for line in lines) == [
+            "photos/a.png",
+            "photos/none.png",
+        ]
+
+    def test_calls_that_cannot_be(self, tmp_path: Path, photos: Path) -> None:
+        for arguments in (
+            ("batch", str(photos)),
+            ("batch", str(photos), "-o", "out", "--ratios", "1,0,0"),
+            ("batch", str(photos), "-o", "out", "--workers", "0"),
+        ):
+            result = call(tmp_path, *arguments)
+            assert (result.returncode, result.stdout) == (2, b"")
+            assert result.stderr.decode().count("\n") == 1
+        assert not (tmp_path / "out").exists()
+
+    def test_manifest_elsewhere(self, tmp_path: Path, photos: Path) -> None:
+        arguments = (str(photos / "a.png"), "-o", "out", "--manifest", "m.jsonl", *MODEL)
+        assert call(tmp_path, "batch", *arguments).returncode == 0
+        assert json.loads((tmp_path / "m.jsonl").read_text())["output"] == "a.hvq"
+        assert not (tmp_path / "out" / "manifest.jsonl").exists()
+
+    @LINUX
+    @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+    def test_stopped_and_started_again(
+        self, tmp_path: Path, photos: Path, sign: signal.Signals
+    ) -> None:
+        for number in range(20):
+            shutil.copy(photos / "b.jpg", photos / f"copy{number}.jpg")
+        command = [*COMMAND, "batch", "photos", "-o", "out", "--workers", "2", *MODEL]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        while not (tmp_path / "out" / "b.hvq").exists() and process.poll() is None:
+            time.sleep(0.01)
+        workers = children(process.pid)
+        process.send_signal(sign)
+        out, err = process.communicate(timeout=60)
+        if sign == signal.SIGINT:
+            assert (process.returncode, out, err) == (130, b"", b"Error: interrupted\n")
+        for _ in range(1000):  # nobody is left behind
+            if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+                break
+            time.sleep(0.02)
+        else:
+            pytest.fail("workers outlive the run")
+        some = outputs(tmp_path / "out")
+        assert 0 < len(some) < 26
+        result = call(tmp_path, "batch", "photos", "-o", "out", "--workers", "1", *MODEL)
+        assert result.returncode == 0
+        counts = [int(n) for n in re.findall(rb"(\d+) (?:encoded|skipped)", result.stdout)]
+        assert sum(counts) == 26
+        assert counts[1] >= len(some) - 1  # one may have been written and not recorded
+        made = outputs(tmp_path / "out")
+        assert len(made) == 26
+        assert some.items() <= made.items()
+
+
+def children(pid: int) -> list[int]:
+    """Those of a process that Python's multiprocessing has begun."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(p) for p in found]

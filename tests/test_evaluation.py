@@ -1,0 +1,97 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hvqcodec import ImageError, compress
+from hvqcodec.metrics import Metrics
+from hvqcodec.metrics.evaluation import MAX_PSNR, displayed, evaluate
+from hvqcodec.models.cards import DEFAULT, list_models
+from tests.helpers import TESTS, Pixels
+from tests.samples import swapped_profile
+from tests.test_cli import call, said
+
+NETWORKS = TESTS.parents[1] / "shared" / "perceptual"
+
+
+@pytest.fixture
+def pair(tmp_path: Path, astronaut: Pixels) -> tuple[Path, Path]:
+    """A photo of 192 x 192 as PNG and as JPEG."""
+    paths = tmp_path / "photo.png", tmp_path / "photo.jpg"
+    image = Image.fromarray(astronaut[:192, :192])
+    image.save(paths[0])
+    image.save(paths[1], quality=30)
+    return paths
+
+
+def test_figures_are_those_of_the_metrics(pair: tuple[Path, Path]) -> None:
+    metrics = Metrics()
+    metrics.add_optional()
+    images = [np.asarray(Image.open(path)) for path in pair]
+    assert evaluate(*pair).figures == metrics(*images)
+    assert {"psnr", "ms_ssim"} <= set(metrics.distances)
+
+
+def test_lpips_by_its_network(pair: tuple[Path, Path]) -> None:
+    if not NETWORKS.is_dir():
+        pytest.skip("the networks are not at hand")
+    figures = evaluate(*pair, NETWORKS).figures
+    assert 0.05 < figures["lpips"] < 0.5
+    assert figures["dlp"] > 0.1
+
+
+@pytest.mark.skipif(DEFAULT not in list_models(), reason="no model is embedded")
+def test_hvq_files_are_images_too(pair: tuple[Path, Path]) -> None:
+    file = pair[0].with_suffix(".hvq")
+    file.write_bytes(compress(pair[0], quality=80))
+    assert 18 < evaluate(pair[0], file).figures["psnr"] < 40
+
+
+def test_images_are_compared_as_they_are_displayed(tmp_path: Path, cat: Pixels) -> None:
+    image, exif = Image.fromarray(cat), Image.Exif()
+    exif[274] = 6
+    image.save(tmp_path / "a.png")
+    image.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    assert evaluate(tmp_path / "a.png", tmp_path / "turned.png").figures["psnr"] == MAX_PSNR
+    image.save(tmp_path / "swapped.png", icc_profile=swapped_profile())
+    assert evaluate(tmp_path / "a.png", tmp_path / "swapped.png").figures["psnr"] < 30
+
+
+def test_transparency_is_laid_over_white() -> None:
+    clear = np.zeros((4, 6, 4), np.uint8)
+    clear[:, 3:, 3] = 255
+    np.testing.assert_array_equal(displayed(clear)[:, :3], 255)
+    np.testing.assert_array_equal(displayed(clear)[:, 3:], 0)
+
+
+def test_small_images_have_fewer_figures(astronaut: Pixels) -> None:
+    measured = evaluate(astronaut[:100, :300], astronaut[100:200, :300])
+    assert set(measured.figures) == {"psnr"}
+    assert [line for line in measured.left_out if "MS-SSIM" in line and "176" in line]
+
+
+def test_sizes_must_agree(astronaut: Pixels) -> None:
+    with pytest.raises(ImageError, match="differ in size: 32 x 16 and 16 x 32"):
+        evaluate(astronaut[:16, :32], astronaut[:32, :16])
+
+
+def test_command(tmp_path: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ssimulacra2.ssimulacra2", None)
+    names = [path.name for path in pair]
+    lines = said(call(tmp_path, "eval", *names)).splitlines()
+    measured = evaluate(*pair)
+    assert lines[0].split() == ["PSNR", f"{measured.figures['psnr']:.4f}"]
+    assert [line for line in lines if "SSIMULACRA2" in line and "hvqcodec[metrics]" in line]
+    spoken = json.loads(said(call(tmp_path, "eval", *names, "--json")))
+    assert spoken["figures"] == pytest.approx(measured.figures)
+
+
+def test_command_with_a_file_that_is_no_image(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    result = call(tmp_path, "eval", pair[0].name, "text.png")
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert result.stderr.decode().count("\n") == 1
+    assert b"text.png" in result.stderr

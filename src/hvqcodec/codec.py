@@ -12,8 +12,9 @@ from hvqcodec.bitstream import Bitstream, Section
 from hvqcodec.choices import DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
-from hvqcodec.entropy.budget import bit_budget
+from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
 from hvqcodec.entropy.map_coding import Levels
+from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
 from hvqcodec.errors import BitstreamError, UnknownFingerprintError
 from hvqcodec.granularity import allocate_by_entropy
@@ -239,3 +240,18 @@ class Codec:
             len(body) for kind, body in stream.sections.items() if kind != Section.SYMBOL_CRC
         )
         return budget | {"container_bytes": float(len(data) - bodies)}
+
+    def maps(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Levels, Floats]:
+        """Where a file spends its bits: for each 8x8 pixels its level (0 sent as a part of
+        16x16, 1 as 8x8, 2 as four of 4x4) and the bits of its indices, (H', W') each, the
+        sides those of the image divided by 16, rounded up, and doubled.
+
+        Raises as `decompress` does.
+
+        >>> codec = Codec.load()
+        >>> levels, bits = codec.maps(codec.compress(photo))
+        >>> levels.shape
+        (64, 64)
+        """
+        symbols = self._symbols(Bitstream.from_bytes(data), max_pixels)
+        return symbols.levels, index_bits_by_cell(self.model.normative, symbols)

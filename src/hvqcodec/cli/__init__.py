@@ -4,7 +4,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from hvqcodec import __version__
-from hvqcodec.cli import checking, coding, many, models
+from hvqcodec.cli import checking, coding, many, models, seeing
 from hvqcodec.cli.terminal import OneLine
 
 
@@ -33,6 +33,9 @@ for command in (
     coding.decode,
     coding.info,
     many.batch,
+    seeing.compare,
+    seeing.view,
+    seeing.demo,
     checking.evaluate,
     checking.doctor,
     models.models,

@@ -1,17 +1,26 @@
 """Where the bits of a file go: ideal code lengths by part."""
 
 import numpy as np
+import torch
 
 from hvqcodec.entropy.map_coding import map_costs
 from hvqcodec.entropy.range_coding import Floats, Ints
-from hvqcodec.entropy.symbol_coding import Normative, Symbols, coded_after_map
+from hvqcodec.entropy.symbol_coding import (
+    Normative,
+    Symbols,
+    coded_after_map,
+    index_frequencies,
+    index_maps,
+)
 from hvqcodec.entropy.tables import STATIC_BITS
+from hvqcodec.granularity import COARSE, MEDIUM
 
 
-def code_length(symbols: Ints, frequencies: Floats) -> float:
-    """Bits of symbols (N,) under frequencies (N, K)."""
+def code_lengths(symbols: Ints, frequencies: Floats) -> Floats:
+    """Bits (N,) of symbols (N,) under frequencies (N, K)."""
     chosen = np.take_along_axis(frequencies, symbols[:, None].astype(np.int64), 1)[:, 0]
-    return float((np.log2(frequencies.sum(1)) - np.log2(np.maximum(chosen, 1e-9))).sum())
+    bits: Floats = np.log2(frequencies.sum(1)) - np.log2(np.maximum(chosen, 1e-9))
+    return bits
 
 
 def bit_budget(normative: Normative, symbols: Symbols) -> dict[str, float]:
@@ -20,8 +29,28 @@ def bit_budget(normative: Normative, symbols: Symbols) -> dict[str, float]:
     map_bits = map_costs(symbols.levels, normative.map_tables).min()
     budget = {"map_bits": float(map_bits), "z_bits": 0.0, "index_bits": 0.0, "static_bits": 0.0}
     for part, _, piece, frequencies in coded_after_map(normative, symbols):
-        budget[f"{part}_bits"] += code_length(piece, frequencies)
+        budget[f"{part}_bits"] += float(code_lengths(piece, frequencies).sum())
     for static, index in zip(normative.index_tables.static.numpy(), symbols.indices, strict=True):
         bits = STATIC_BITS - np.log2(np.maximum(static, 0.5))
         budget["static_bits"] += float(bits[index].sum())
     return budget
+
+
+def index_bits_by_cell(normative: Normative, symbols: Symbols) -> Floats:
+    """Bits of the indices of each 8x8 cell, (2 * rows, 2 * columns); a coarse code counts a
+    quarter in each of its four."""
+    cells = np.zeros(symbols.levels.shape)
+    masks = [torch.from_numpy(mask) for mask in symbols.masks()]
+    maps = index_maps(symbols)
+    for level, z in enumerate(symbols.latents):
+        for r, c, frequencies in index_frequencies(normative, level, z, masks, maps):
+            bits = code_lengths(maps[level][r, c].numpy().astype(np.int32), frequencies)
+            rows, columns = r.numpy(), c.numpy()
+            if level == COARSE:
+                for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                    cells[2 * rows + y, 2 * columns + x] = bits / 4
+            elif level == MEDIUM:
+                cells[rows, columns] = bits
+            else:
+                np.add.at(cells, (rows // 2, columns // 2), bits)
+    return cells

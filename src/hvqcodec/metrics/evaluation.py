@@ -13,6 +13,9 @@ from hvqcodec.metrics.measuring import TITLES, Metrics, Pixels
 from hvqcodec.metrics.similarity import MIN_SIDE
 from hvqcodec.saving import over_white
 
+MAX_PSNR = 100.0
+"""Said of equal images, whose PSNR is infinite."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -42,19 +45,22 @@ def evaluate(
     if a.shape != b.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]}" for pixels in (a, b)]
         raise ImageError(f"the images differ in size: {sizes[0]} and {sizes[1]}")
+    metrics, left_out = metrics_for(a, perceptual)
+    # The infinity of equal images has no place in JSON.
+    return Evaluation({k: min(v, MAX_PSNR) for k, v in metrics(a, b).items()}, left_out)
+
+
+def metrics_for(
+    pixels: Pixels, perceptual: str | PathLike[str] | None
+) -> tuple[Metrics, list[str]]:
+    """What can be measured of such an image, and a line for each metric that cannot."""
     metrics = Metrics(Path(perceptual) if perceptual else None)
     left_out = metrics.add_optional()
-    if min(a.shape[:2]) < MIN_SIDE:
+    if min(pixels.shape[:2]) < MIN_SIDE:
         for name in ("ms_ssim", "ssimulacra2"):
             if metrics.distances.pop(name, None):
                 left_out.append(f"{TITLES[name]} is left out: it needs sides of {MIN_SIDE} pixels")
-    figures = metrics(a, b)
-    # The infinity of equal images has no place in JSON.
-    return Evaluation({k: min(v, MAX_PSNR) for k, v in figures.items()}, left_out)
-
-
-MAX_PSNR = 100.0
-"""Said of equal images, whose PSNR is infinite."""
+    return metrics, left_out
 
 
 def displayed(source: ImageSource) -> Pixels:

@@ -1,0 +1,117 @@
+"""One photo through all codecs: files of equal bytes, their pixels and figures."""
+
+import io
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from os import PathLike
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from hvqcodec.codec import Codec
+from hvqcodec.errors import HvqWarning
+from hvqcodec.image import ImageSource
+from hvqcodec.metrics.evaluation import MAX_PSNR, displayed, metrics_for
+from hvqcodec.metrics.measuring import Pixels
+from hvqcodec.report.rivals import available, best_within, encoder
+
+HVQ = "hvq"
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What one codec made of the photo."""
+
+    codec: str
+    data: bytes
+    """The file."""
+    pixels: Pixels
+    """(H, W, 3), decoded."""
+    figures: dict[str, float]
+    """By metric."""
+
+    @property
+    def bpp(self) -> float:
+        """Bits per pixel."""
+        height, width = self.pixels.shape[:2]
+        return float(8 * len(self.data) / (height * width))
+
+
+@dataclass(frozen=True)
+class AtRate:
+    """All codecs at the bytes that hvq takes for one rate."""
+
+    rate: float
+    """In bits per pixel, as asked for."""
+    coded: list[Coded]
+    """hvq first."""
+    levels: NDArray[np.uint8]
+    """(H', W'), the level of each 8x8 pixels in the .hvq file; and the bits of its indices."""
+    bits: NDArray[np.float64]
+    budget: dict[str, float]
+    """Bytes by part of the .hvq file."""
+    notice: str = ""
+    """Why hvq has not the rate that was asked for, if so."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    name: str
+    original: Pixels
+    """(H, W, 3), as displayed."""
+    rates: list[AtRate]
+    left_out: list[str]
+    """A line for each metric that could not be measured."""
+
+
+def compare(
+    photo: ImageSource,
+    rates: Sequence[float],
+    codec: Codec,
+    *,
+    name: str = "photo",
+    perceptual: str | PathLike[str] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Comparison:
+    """Every codec gets the pixels as they are displayed, and no metadata.
+
+    rates: in bits per pixel. perceptual: folder with the networks of LPIPS and DLP.
+    Raises ImageError, and RateError for a rate below what the photo takes at least.
+    """
+    original = displayed(photo)
+    metrics, left_out = metrics_for(original, perceptual)
+    names = (HVQ, *available())
+    done = 0
+    at_rates = []
+    for rate in rates:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", HvqWarning)
+            data = codec.compress(original, bpp=rate)
+        coded = []
+        for name_of_codec in names:
+            if name_of_codec == HVQ:
+                file, pixels = data, codec.decompress(data, "numpy")
+            else:
+                file = best_within(encoder(name_of_codec, Image.fromarray(original)), len(data))
+                pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+            figures = {k: min(v, MAX_PSNR) for k, v in metrics(original, pixels).items()}
+            coded.append(Coded(name_of_codec, file, pixels, figures))
+            done += 1
+            progress(done / (len(rates) * len(names)))
+        notice = " ".join(str(w.message) for w in caught if issubclass(w.category, HvqWarning))
+        levels, bits = codec.maps(data)
+        at_rates.append(AtRate(rate, coded, levels, bits, bytes_by_part(codec, data), notice))
+    return Comparison(name, original, at_rates, left_out)
+
+
+def bytes_by_part(codec: Codec, data: bytes) -> dict[str, float]:
+    """Container, granularity map, z and indices; what is left to whole words included."""
+    budget = codec.inspect(data)
+    parts = {
+        "container": budget["container_bytes"],
+        "granularity map": budget["map_bits"] / 8,
+        "z": budget["z_bits"] / 8,
+    }
+    return parts | {"indices": len(data) - sum(parts.values())}

@@ -68,6 +68,14 @@ def to_cells(tap: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(tap, size, mode="bilinear", align_corners=False)
 
 
+def moved(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both (B, C, H, W) by the same random pixels, fewer than AlexNet's first stride of 4 and
+    round the edge. Else each of its filters always meets the grid of fine codes at the same
+    place, and what it cannot see there is woven into the picture."""
+    shift = torch.randint(-2, 2, (2,)).tolist()
+    return image.roll(shift, (2, 3)), target.roll(shift, (2, 3))
+
+
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
     return value + (rounded - value).detach()
 
@@ -145,7 +153,7 @@ class Objective:
         if self.entropy_only:
             return rate, parts
         output = self.synthesis(tuple(sent), levels)
-        distortion, actual, metrics = self.distortion((output + 1) / 2, image)
+        distortion, actual, metrics = self.distortion(*moved((output + 1) / 2, image))
         chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)
         # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
         head_loss = (chosen.exp() - actual * chosen).mean()

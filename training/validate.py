@@ -16,7 +16,10 @@ from hvqcodec.models.model import Model
 from training.data import Photo
 from training.objective import Distortion
 
-FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "dlp")
+FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "lpips_moved", "dlp")
+"""`lpips_moved` is LPIPS without the first `MOVED` rows and columns: a picture must not look
+right on the grid of its codes alone."""
+MOVED = 2
 
 
 @torch.no_grad()
@@ -56,6 +59,9 @@ def validate(
             for name in ("lpips", "dlp"):
                 if name in metrics:
                     sums[name].append(metrics[name].item())
+            if distortion.lpips is not None:
+                pair = (t[:, :, MOVED:, MOVED:] for t in (output, image))
+                sums["lpips_moved"].append(distortion.lpips(*pair).item())
         means = {k: round(float(np.mean(v)), 4) for k, v in sums.items() if v}
         yield {"lambda": lambda_} | means
 

@@ -330,10 +330,10 @@ class TestCommand:
     @LINUX
     @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
     def test_stopped_and_started_again(
-        self, tmp_path: Path, photos: Path, sign: signal.Signals
+        self, tmp_path: Path, photos: Path, astronaut: Pixels, sign: signal.Signals
     ) -> None:
         for number in range(20):
-            shutil.copy(photos / "b.jpg", photos / f"copy{number}.jpg")
+            Image.fromarray(astronaut).save(photos / f"large{number}.jpg")
         command = [*COMMAND, "batch", "photos", "-o", "out", "--workers", "2", *MODEL]
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,

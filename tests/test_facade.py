@@ -61,7 +61,7 @@ def test_the_names_are_there() -> None:
 
 def test_all_errors_are_of_one_family() -> None:
     errors = [getattr(hvqcodec, name) for name in hvqcodec.__all__ if name.endswith("Error")]
-    assert len(errors) == 8
+    assert len(errors) == 9
     assert all(issubclass(error, HvqError) for error in errors)
     assert issubclass(UnsupportedVersionError, BitstreamError)
     assert issubclass(UnknownFingerprintError, ModelError)
@@ -162,7 +162,7 @@ def flipped() -> bytes:
 GREY = np.zeros((16, 16), np.uint8)
 FAILURES: dict[str, tuple[Callable[[], object], type[HvqError], str]] = {
     "no photo": (lambda: compress("absent.png", model=TINY), ImageError, "absent.png: no such"),
-    "no image": (lambda: compress("coded.hvq", model=TINY), ImageError, "format is unknown"),
+    "no image": (lambda: compress(__file__, model=TINY), ImageError, "format is unknown"),
     "no image inside": (
         lambda: compress(io.BytesIO(b"text"), model=TINY),
         ImageError,

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from hvqcodec.encoding import hyperprior
-from hvqcodec.entropy.budget import code_length
+from hvqcodec.entropy.budget import code_lengths
 from hvqcodec.entropy.constants import SIGMA_STEPS
 from hvqcodec.entropy.context import IntegerContext
 from hvqcodec.entropy.fixed_point import ACTIVATION_MAX, MU_BITS, IntegerConv, IntegerHyperSynthesis
@@ -198,7 +198,7 @@ def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> 
             symbols = scene.symbols(scene.choose(lambda_, normative.map_tables))
             real += float_index_bits(networks, symbols)
             for part, level, piece, frequencies in coded_after_map(normative, symbols):
-                bits = code_length(piece, frequencies)
+                bits = float(code_lengths(piece, frequencies).sum())
                 if part == "z":
                     z_bits += bits
                 else:

@@ -1,50 +1,81 @@
-"""The progress bar, on a real pseudo-terminal."""
+"""The progress bars, on a real pseudo-terminal."""
 
 import os
 import pty
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hvqcodec.batch import Record, Summary
 from hvqcodec.cli import terminal
-from hvqcodec.cli.terminal import progress_bar
+from hvqcodec.cli.terminal import counting_bar, progress_bar
 
 
-def shown(monkeypatch: pytest.MonkeyPatch, quiet: float) -> str:
-    """What a terminal shows of work that goes to its half and then to its end."""
-    monkeypatch.setattr(terminal, "QUIET_SECONDS", quiet)
+def shown(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> str:
+    """What a terminal shows of work."""
     controller, end = pty.openpty()
     with os.fdopen(end, "w") as screen:
         monkeypatch.setattr(sys, "stderr", screen)
-        with progress_bar("encoding") as progress:
-            progress(0.5)
-            progress(1.0)
+        work()
         screen.write("end")
         screen.flush()
         text = ""
-        while "end" not in text:
+        while not text.endswith("end"):
             text += os.read(controller, 4096).decode()
     os.close(controller)
     return text
 
 
+def half_and_end() -> None:
+    with progress_bar("encoding") as progress:
+        progress(0.5)
+        progress(1.0)
+
+
 def test_long_work_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = shown(monkeypatch, quiet=0.0)
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0.0)
+    text = shown(monkeypatch, half_and_end)
     assert "encoding" in text
     assert "50%" in text
     assert "100%" in text
 
 
 def test_short_work_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shown(monkeypatch, quiet=60.0) == "end"
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 60.0)
+    assert shown(monkeypatch, half_and_end) == "end"
 
 
 def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(terminal, "QUIET_SECONDS", 0.0)
     with (tmp_path / "log").open("w") as log:
         monkeypatch.setattr(sys, "stderr", log)
-        with progress_bar("encoding") as progress:
-            progress(0.5)
-            progress(1.0)
+        half_and_end()
     assert not (tmp_path / "log").read_text()
+
+
+def three_photos() -> None:
+    """One encoded, one skipped, one failed."""
+    failed = Record("c.png", "c.hvq", None, None, 0.1, "c.png: no image", [], None, "")
+    with counting_bar(3) as report:
+        report(Summary(3, encoded=1), Record("a.png", "a.hvq", 9, 0.1, 0.1, None, [], "", ""))
+        report(Summary(3, encoded=1, skipped=1), None)
+        report(Summary(3, encoded=1, skipped=1, failed=1), failed)
+
+
+def test_a_batch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown(monkeypatch, three_photos)
+    assert "3/3" in text
+    assert "photos/s, 1 skipped, 1 failed" in text
+    # The failure has a line of its own, off that of the bar.
+    assert "\r\x1b[KError: c.png: no image\r\n" in text
+
+
+def test_a_batch_into_a_file_says_what_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "log").open("w") as log:
+        monkeypatch.setattr(sys, "stderr", log)
+        three_photos()
+    assert (tmp_path / "log").read_text() == "Error: c.png: no image\n"

@@ -187,14 +187,17 @@ def test_demo(browser: Browser, served: str, tmp_path: Path, astronaut: Pixels) 
     pytest.importorskip("gradio")
     Image.fromarray(astronaut[:256, 100:356]).save(tmp_path / "photo.png")
 
-    def told(page: Page, before: str = "") -> str:
-        """The line about both files, once it is another than before."""
+    def told(page: Page, bpp: float) -> str:
+        """The line about both files, once hvq has that rate."""
         line = page.get_by_text(re.compile(r"^Left: hvq, \d+ bytes"))
         for _ in range(600):
-            if line.count() and line.inner_text() != before:
+            rate = re.search(
+                r"hvq, \d+ bytes, ([\d.]+) bpp", line.inner_text() if line.count() else ""
+            )
+            if rate and abs(float(rate[1]) - bpp) < 0.01:
                 return line.inner_text()
             page.wait_for_timeout(100)
-        pytest.fail("nothing is told")
+        pytest.fail(f"nothing is told of {bpp} bpp")
 
     def downloaded(page: Page, name: str) -> bytes:
         with page.expect_download() as download:
@@ -203,10 +206,10 @@ def test_demo(browser: Browser, served: str, tmp_path: Path, astronaut: Pixels) 
         download.value.save_as(tmp_path / name)
         return (tmp_path / name).read_bytes()
 
-    with page_of(browser) as page:
+    with page_of(browser, width=360) as page:  # a phone's
         page.goto(served)
         page.locator("input[type=file]").first.set_input_files(tmp_path / "photo.png")
-        first = told(page)
+        first = told(page, 0.15)
         small = downloaded(page, "small.hvq")
         assert f"hvq, {len(small)} bytes" in first
         assert decompress(small).size == (256, 256)
@@ -215,14 +218,14 @@ def test_demo(browser: Browser, served: str, tmp_path: Path, astronaut: Pixels) 
         before = page.evaluate(sources)
         slider = page.locator("input[type=range]").first
         slider.focus()
-        for _ in range(10):
+        for _ in range(5):
             page.keyboard.press("ArrowRight")
-        slider.dispatch_event("pointerup")
-        second = told(page, first)
+        second = told(page, 0.2)
         large = downloaded(page, "large.hvq")
         assert f"hvq, {len(large)} bytes" in second
         assert len(large) > len(small)
         assert page.evaluate(sources) != before
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
 def test_demo_names_its_extra(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,8 +47,9 @@ def build(codec: Codec) -> Any:
         pictures = gradio.ImageSlider(label=f"hvq and {RIVAL}", format="png", interactive=False)
         told = gradio.Markdown()
         download = gradio.DownloadButton("Download the .hvq file", interactive=False)
-        for event in (photo.change, rate.release):
-            event(show, [photo, rate], [pictures, told, download])
+        for event in (photo.change, rate.change):
+            # Of the steps of a slider that moves, the last one counts.
+            event(show, [photo, rate], [pictures, told, download], trigger_mode="always_last")
     return page
 
 

@@ -338,6 +338,8 @@ class TestCommand:
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, start_new_session=True,
+            # Background jobs of a shell ignore the signal, and so would their children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )  # fmt: skip
         while not (tmp_path / "out" / "b.hvq").exists() and process.poll() is None:
             time.sleep(0.01)

@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hvqcodec.errors import FileError
@@ -25,12 +27,19 @@ def check_output(output: Path, source: Path, overwrite: bool) -> None:
             raise FileError(f"{output} is no ordinary file: give another output")
 
 
-def read_file(path: Path) -> bytes:
-    """Raises FileError."""
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """What the system refuses within the block is a FileError that names the path."""
     try:
-        return path.read_bytes()
+        yield
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from error
+
+
+def read_file(path: Path) -> bytes:
+    """Raises FileError."""
+    with file_errors(path):
+        return path.read_bytes()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -38,7 +47,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises FileError.
     """
-    try:
+    with file_errors(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -50,8 +59,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror or error}") from error
 
 
 def current_umask() -> int:

@@ -19,7 +19,7 @@ from hvqcodec.bitstream import MAX_HEADER_BYTES, METADATA, SIGNATURE, Header
 from hvqcodec.choices import Choices
 from hvqcodec.errors import BitstreamError, HvqError
 from hvqcodec.facade import compress, decompress
-from hvqcodec.metadata import Metadata
+from hvqcodec.metadata import EXIF_PREFIX, Metadata
 from hvqcodec.probing import image_mode
 
 FORMAT = "HVQ"
@@ -103,7 +103,7 @@ def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
 
 def _exif_bytes(exif: Image.Exif | bytes | None) -> bytes:
     raw = exif.tobytes() if isinstance(exif, Image.Exif) else exif or b""
-    return raw.removeprefix(b"Exif\0\0")
+    return raw.removeprefix(EXIF_PREFIX)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hvqcodec.batch.work import Record
-from hvqcodec.errors import FileError
+from hvqcodec.files import file_errors
 
 
 class Manifest:
@@ -21,7 +21,7 @@ class Manifest:
         last one of a run that was killed, are passed over. Raises FileError."""
         if not self.path.exists():
             return {}
-        with self._errors():
+        with file_errors(self.path):
             lines = self.path.read_text("utf-8", "replace").splitlines()
         found = (_record(line) for line in lines)
         return {record.output: record for record in found if record and record.error is None}
@@ -30,27 +30,20 @@ class Manifest:
     def appending(self) -> Iterator[Callable[[Record], None]]:
         """What to call with each record; it is in the file when the call returns. Raises
         FileError."""
-        with self._errors():
+        with file_errors(self.path):
             file = self.path.open("a+b")
         with file:
 
             def append(record: Record) -> None:
-                with self._errors():
+                with file_errors(self.path):
                     file.write(record.to_line().encode() + b"\n")
                     file.flush()
 
-            with self._errors():
+            with file_errors(self.path):
                 # A run that was killed may have left half a line.
                 if file.tell() and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n":
                     file.write(b"\n")
             yield append
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise FileError(f"{self.path}: {error.strerror or error}") from error
 
 
 def _record(line: str) -> Record | None:

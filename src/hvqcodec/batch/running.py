@@ -8,8 +8,8 @@ from pathlib import Path
 from hvqcodec.batch.manifest import Manifest
 from hvqcodec.batch.processes import encode_in_processes
 from hvqcodec.batch.work import Engine, Job, Outcome, Record, Settings, is_url
-from hvqcodec.errors import FileError, HvqError
-from hvqcodec.files import check_output, write_atomically
+from hvqcodec.errors import HvqError
+from hvqcodec.files import check_output, file_errors, write_atomically
 from hvqcodec.probing import probe
 
 MANIFEST = "manifest.jsonl"
@@ -50,10 +50,8 @@ def run(
     image is in its record.
     """
     digest = settings.digest()
-    try:
+    with file_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: {error.strerror or error}") from error
     book = Manifest(manifest or folder / MANIFEST)
     records = book.outputs()
     summary, todo = Summary(len(jobs)), []

@@ -46,8 +46,12 @@ def evaluate(
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]}" for pixels in (a, b)]
         raise ImageError(f"the images differ in size: {sizes[0]} and {sizes[1]}")
     metrics, left_out = metrics_for(a, perceptual)
-    # The infinity of equal images has no place in JSON.
-    return Evaluation({k: min(v, MAX_PSNR) for k, v in metrics(a, b).items()}, left_out)
+    return Evaluation(finite_figures(metrics, a, b), left_out)
+
+
+def finite_figures(metrics: Metrics, a: Pixels, b: Pixels) -> dict[str, float]:
+    """By metric; the infinity of equal images has no place in JSON."""
+    return {name: min(value, MAX_PSNR) for name, value in metrics(a, b).items()}
 
 
 def metrics_for(

@@ -13,7 +13,7 @@ from PIL import Image
 from hvqcodec.codec import Codec
 from hvqcodec.errors import HvqWarning
 from hvqcodec.image import ImageSource
-from hvqcodec.metrics.evaluation import MAX_PSNR, displayed, metrics_for
+from hvqcodec.metrics.evaluation import displayed, finite_figures, metrics_for
 from hvqcodec.metrics.measuring import Pixels
 from hvqcodec.report.rivals import available, best_within, encoder
 
@@ -96,7 +96,7 @@ def compare(
             else:
                 file = best_within(encoder(name_of_codec, Image.fromarray(original)), len(data))
                 pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
-            figures = {k: min(v, MAX_PSNR) for k, v in metrics(original, pixels).items()}
+            figures = finite_figures(metrics, original, pixels)
             coded.append(Coded(name_of_codec, file, pixels, figures))
             done += 1
             progress(done / (len(rates) * len(names)))

@@ -250,7 +250,13 @@ def test_a_run_can_start_from_a_model(options: Namespace) -> None:
     started = train.Trainer(options)
     shipped = load_model(TINY).networks.state_dict()
     for name, value in started.model.state_dict().items():
-        assert torch.equal(value, shipped[name])
+        if name == "codebook.weight":  # of a training's length, which turns it no further
+            assert torch.allclose(started.model.codebook.entries(), shipped[name], atol=1e-3)
+            assert torch.allclose(
+                value.norm(dim=1), torch.tensor(started.model.config.dimensions**0.5), atol=1e-2
+            )
+        else:
+            assert torch.equal(value, shipped[name])
     report = started.step(next(batches(load_photos(options.photos), 4, 64, seed=0)))
     assert np.isfinite(report["loss"])
     assert not torch.equal(started.model.analysis.stem.weight, shipped["analysis.stem.weight"])

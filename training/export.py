@@ -215,20 +215,30 @@ def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> 
     }
 
 
-def write_model(path: Path, networks: Model, normative: Normative, facts: dict[str, Any]) -> None:
+def write_model(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
     """The `.safetensors` file and its card beside it."""
-    tensors = {f"normative.{k}": v.contiguous() for k, v in normative.to_tensors().items()}
-    for name, value in networks.state_dict().items():
-        tensors[f"network.{name}"] = value.detach().cpu().half().contiguous()
     content = save(tensors)
-    card = {
-        "config": networks.config.to_dict(),
-        "fingerprint": normative.fingerprint(),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    card = facts | {"sha256": hashlib.sha256(content).hexdigest()}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    path.with_suffix(".json").write_text(json.dumps(card | facts, indent=1) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(card, indent=1) + "\n")
+
+
+def model_tensors(networks: Model, normative: Normative) -> dict[str, Tensor]:
+    tensors = {f"normative.{k}": v.contiguous() for k, v in normative.to_tensors().items()}
+    return tensors | half_networks(networks)
+
+
+def half_networks(networks: Model) -> dict[str, Tensor]:
+    """As they ship."""
+    return {
+        f"network.{name}": value.detach().cpu().half().contiguous()
+        for name, value in networks.state_dict().items()
+    }
+
+
+def training_facts(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"hours": round(sum(run["hours"] for run in runs), 2), "runs": runs}
 
 
 def networks_of(folder: Path) -> tuple[Model, dict[str, Any]]:
@@ -251,9 +261,13 @@ def export(
     print(json.dumps({k: round(v, 5) for k, v in check.items()}))
     if not check["integer_over_float"] <= WORSE_AT_MOST:  # nor NaN
         raise SystemExit("refused: the integer tables cost more than 0.5 % over the float ones")
-    runs = checkpoint.runs(facts)
-    training = {"hours": round(sum(run["hours"] for run in runs), 2), "runs": runs}
-    write_model(output, networks, normative, {"training": training, "tables": check} | card)
+    measured = {
+        "config": networks.config.to_dict(),
+        "fingerprint": normative.fingerprint(),
+        "training": training_facts(checkpoint.runs(facts)),
+        "tables": check,
+    }
+    write_model(output, model_tensors(networks, normative), measured | card)
     return check
 
 

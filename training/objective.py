@@ -118,19 +118,11 @@ class Objective:
         scales lambda and the soft assignment. allocate_share: share of the maps that
         are made as the encoder makes them."""
         model = self.model
-        batch, _, height, width = image.shape
+        height, width = image.shape[2:]
         analysed = self.analysis(2 * image - 1)
         predicted = model.distortion_head(tuple(f.detach() for f in analysed.features))
-        lambdas = random_lambdas(batch).to(image.device)
-        levels = random_maps(batch, height // 8, width // 8, image.device)
-        with torch.no_grad():
-            cells = cell_distortion(predicted)
-            made = self.encoder_maps(cells, self.code_bits, lambdas)
-            use = torch.rand(batch, device=image.device) < allocate_share
-            levels = torch.where(use[:, None, None], made, levels)
-        # The price of bits at which the allocation works is the price for the rest as
-        # well, within the span in which the index rate can follow it.
-        price = (0.1 + 0.9 * joint) * torch.where(use, lambdas, 0.5).clamp(0.1, 2.5)
+        levels, price = self.choose_maps(predicted, allocate_share)
+        price = (0.1 + 0.9 * joint) * price
 
         sent, indices, maps, vq_loss = [], [], [], image.new_zeros(())
         rate, parts = image.new_zeros(()), {}
@@ -163,6 +155,21 @@ class Objective:
         self.note_usage(torch.cat(indices))
         report = {name: value.mean().item() for name, value in metrics.items()}
         return loss, report | parts | {"head": head_loss.item()}
+
+    @torch.no_grad()
+    def choose_maps(self, predicted: Tensor, allocate_share: float) -> tuple[Tensor, Tensor]:
+        """What the distortion head predicts, (B, 3, h, w) -> maps (B, h, w), and the price of
+        a bit (B,), at which the allocation works and so the rest as well, within the span in
+        which the index rate can follow it."""
+        batch, _, h, w = predicted.shape
+        lambdas = random_lambdas(batch).to(predicted.device)
+        levels = random_maps(batch, h, w, predicted.device)
+        made = self.encoder_maps(cell_distortion(predicted), self.code_bits, lambdas)
+        use = torch.rand(batch, device=predicted.device) < allocate_share
+        return (
+            torch.where(use[:, None, None], made, levels),
+            torch.where(use, lambdas, 0.5).clamp(0.1, 2.5),
+        )
 
     def quantise(self, y: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, D, h, w), mask (B, 1, h, w) -> what is sent, with straight-through

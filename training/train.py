@@ -121,6 +121,9 @@ def start_from(
     else:
         loaded = load_model(name)
         sizes, state = loaded.networks.config.to_dict(), loaded.networks.state_dict()
+        # A model has unit vectors. Those of the training are as long as they were drawn:
+        # the shorter, the further they turn in a step.
+        state["codebook.weight"] = state["codebook.weight"] * loaded.networks.config.dimensions**0.5
         runs = loaded.card["training"].get("runs", [])
     model = Model(ModelConfig.from_dict(sizes | config))
     begun = model.state_dict()
@@ -150,13 +153,8 @@ class Trainer:
         else:
             self.model = Model(ModelConfig.from_dict(facts["config"]))
         self.model = self.model.to(self.device, memory_format=torch.channels_last)
-        if options.entropy_only:
-            self.model.requires_grad_(False)
-            self.model.hyperpriors.requires_grad_(True)
-            self.model.contexts.requires_grad_(True)
         for name, parameter in self.model.named_parameters():
-            if holds_any(name, options.freeze):
-                parameter.requires_grad_(False)
+            parameter.requires_grad_(self.learns(name))
         self.optimisers = make_optimisers(self.model, options.muon_lr, options.adamw_lr)
         weights = Weights(**options.weights)
         distortion = self.distortion(weights, torch.bfloat16)
@@ -177,6 +175,13 @@ class Trainer:
             for k, v in self.average.items():
                 v.copy_(tensors[f"ema.{k}"])
 
+    def learns(self, name: str) -> bool:
+        """Whether a parameter is trained."""
+        entropy = name.startswith(("hyperpriors.", "contexts."))
+        return (entropy or not self.options.entropy_only) and not holds_any(
+            name, self.options.freeze
+        )
+
     def distortion(self, weights: Weights, dtype: torch.dtype) -> Distortion:
         lpips, dlp = load_perceptual(self.options.perceptual)
         return Distortion(
@@ -195,7 +200,8 @@ class Trainer:
         self.objective.code_bits = torch.tensor(facts["code_bits"], device=self.device)
         self.objective.usage = tensors["usage"].to(self.device)
 
-    def save(self) -> None:
+    def tensors(self) -> dict[str, Tensor]:
+        """Of a checkpoint."""
         assert self.objective.usage is not None
         compact = self.options.compact
         tensors = {f"ema.{k}": v for k, v in self.average.items()}
@@ -204,7 +210,9 @@ class Trainer:
         names = {p: name for name, p in self.model.named_parameters()}
         for name, optimiser in self.optimisers.items():
             tensors |= checkpoint.optimiser_tensors(name, optimiser, names, compact)
-        tensors["usage"] = self.objective.usage
+        return tensors | {"usage": self.objective.usage}
+
+    def save(self) -> None:
         facts = {
             "config": self.model.config.to_dict(),
             "steps": self.progress.steps,
@@ -213,7 +221,7 @@ class Trainer:
             "options": {k: str(v) for k, v in vars(self.options).items()},
             "earlier": self.earlier,
         }
-        checkpoint.save(self.options.run / "checkpoint", tensors, facts)
+        checkpoint.save(self.options.run / "checkpoint", self.tensors(), facts)
 
     def log(self, **facts: object) -> None:
         line = json.dumps(
@@ -223,6 +231,13 @@ class Trainer:
         with (self.options.run / "log.jsonl").open("a") as file:
             file.write(line + "\n")
 
+    def loss(self, image: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
+        """Of a batch at a share of the budget, and what the progress line says of it."""
+        stage = ramp(share, self.options.joint_from, self.options.joint_from + 0.15)
+        joint = 1.0 if self.options.entropy_only else stage
+        allocate_share = ALLOCATE_SHARE * ramp(self.progress.steps, 300, 600)
+        return self.objective(image, joint, allocate_share)
+
     def step(self, image: Tensor) -> dict[str, float]:
         share = self.progress.share(self.options)
         rate = ramp(self.progress.steps, 0, 100) * (1 - ramp(share, self.options.anneal_from, 1.0))
@@ -230,12 +245,9 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = group["base_lr"] * max(rate, 1e-3)
             optimiser.zero_grad(set_to_none=True)
-        stage = ramp(share, self.options.joint_from, self.options.joint_from + 0.15)
-        joint = 1.0 if self.options.entropy_only else stage
-        allocate_share = ALLOCATE_SHARE * ramp(self.progress.steps, 300, 600)
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
-            loss, report = self.objective(image, joint, allocate_share)
+            loss, report = self.loss(image, share)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         for optimiser in self.optimisers.values():
@@ -245,8 +257,8 @@ class Trainer:
             state = self.model.state_dict()
             torch._foreach_lerp_(list(self.average.values()), list(state.values()), 1 - decay)
         self.progress.steps += 1
-        learns = not self.options.entropy_only and share < 0.7
-        if learns and self.progress.steps % 100 == 0:
+        codes_move = self.model.codebook.weight.requires_grad and share < 0.7
+        if codes_move and self.progress.steps % 100 == 0:
             self.objective.reseed_dead(self.optimisers["adamw"])
         return report | {"loss": loss.item()}
 

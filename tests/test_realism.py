@@ -1,0 +1,130 @@
+"""Stage 3 on the tiny model: short but real runs, and what becomes of its files."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hvqcodec import Codec
+from tests.helpers import TINY, Pixels
+from training import checkpoint, graft, train
+from training.data import batches, load_photos
+from training.masks import EncoderMaps
+from training.realism import HEAD_START, Discriminator, Realism
+
+
+@pytest.fixture
+def options(astronaut: Pixels, tmp_path: Path) -> Namespace:
+    """Of a run from the tiny model on one photo."""
+    photo = tmp_path / "photo.png"
+    Image.fromarray(astronaut[:128, 128:288]).save(photo)
+    given = ["--photos", str(tmp_path), "--run", str(tmp_path / "run"), "--start", str(TINY)]
+    given += ["--batch", "4", "--crop", "64", "--budget-steps", "1000", "--device", "cpu"]
+    options = train.arguments(given)
+    options.adversarial = 0.5
+    return options
+
+
+@pytest.fixture
+def realism(options: Namespace) -> Realism:
+    options.run.mkdir()
+    return Realism(options)
+
+
+def a_batch(options: Namespace) -> Tensor:
+    return next(batches(load_photos(options.photos), 4, 64, seed=0))
+
+
+def test_a_patch_sees_46_pixels() -> None:
+    image = torch.rand(1, 3, 96, 96, requires_grad=True)
+    verdict = Discriminator(8)(image)
+    assert verdict.shape == (1, 1, 11, 11)
+    (gradient,) = torch.autograd.grad(verdict[0, 0, 5, 5], image)
+    seen = gradient[0].abs().sum(0).nonzero()
+    assert (seen.amax(0) - seen.amin(0) + 1).tolist() == [46, 46]
+
+
+def test_the_synthesis_and_the_discriminator_alone_learn(
+    realism: Realism, options: Namespace
+) -> None:
+    before = {k: v.clone() for k, v in realism.model.state_dict().items()}
+    opponent = {k: v.clone() for k, v in realism.discriminator.named_parameters()}
+    batch = a_batch(options)
+    verdicts = [realism.step(batch)["verdict"] for _ in range(30)]
+    assert np.mean(verdicts[-5:]) < np.mean(verdicts[:5]) - 0.1
+    after = realism.model.state_dict()
+    assert {k.split(".")[0] for k in before if (before[k] != after[k]).any()} == {"synthesis"}
+    assert all((v != opponent[k]).any() for k, v in realism.discriminator.named_parameters())
+
+
+def test_what_the_discriminator_says_counts_after_its_head_start(
+    realism: Realism, options: Namespace
+) -> None:
+    """The gradients of the synthesis with and without its word, on the same crops and maps."""
+
+    def gradient(steps: int, weight: float) -> Tensor:
+        realism.progress.steps, realism.options.adversarial = steps, weight
+        realism.objective.encoder_maps = EncoderMaps()  # which remembers maps
+        torch.manual_seed(0)
+        loss, _ = realism.loss(batch, 0.0)
+        realism.model.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        found = realism.model.synthesis.to_rgb.weight.grad
+        assert found is not None
+        return found.clone()
+
+    batch = a_batch(options)
+    assert torch.equal(gradient(HEAD_START, 0.0), gradient(HEAD_START, 0.5))
+    assert not torch.equal(gradient(2 * HEAD_START, 0.0), gradient(2 * HEAD_START, 0.5))
+
+
+def test_a_resumed_run_has_its_discriminator(realism: Realism, options: Namespace) -> None:
+    realism.step(a_batch(options))
+    realism.save()
+    resumed = Realism(options)
+    assert resumed.progress == realism.progress
+    for name, value in realism.discriminator.state_dict().items():
+        assert torch.equal(resumed.discriminator.state_dict()[name], value)
+    moments = [
+        [state["exp_avg"] for state in each.opponent.state.values()] for each in (realism, resumed)
+    ]
+    assert moments[0]
+    assert all(torch.equal(a, b) for a, b in zip(*moments, strict=True))
+
+
+def test_a_grafted_model_decodes_the_same_files_to_other_pixels(
+    realism: Realism, options: Namespace, astronaut: Pixels
+) -> None:
+    realism.average = {k: v.clone() for k, v in realism.average.items()}
+    realism.average["synthesis.to_rgb.bias"] += 0.2
+    realism.save()
+    output = options.run / "model.safetensors"
+    graft.main([str(TINY), str(options.run / "checkpoint"), str(output)])
+    before, after = load_file(TINY), load_file(output)
+    assert {k for k in before if not torch.equal(before[k], after[k])} == {
+        "network.synthesis.to_rgb.bias"
+    }
+    photo = astronaut[:128, 128:288]
+    old, new = Codec.load(TINY), Codec.load(output)
+    data = old.compress(photo, quality=50)
+    assert new.compress(photo, quality=50) == data
+    lighter = np.asarray(new.decompress(data)).astype(float) - np.asarray(old.decompress(data))
+    assert 10 < lighter.mean() < 26
+    runs = json.loads(output.with_suffix(".json").read_text())["training"]["runs"]
+    assert runs[-1]["options"]["adversarial"] == "0.5"
+
+
+def test_the_synthesis_of_another_analysis_is_refused(realism: Realism, options: Namespace) -> None:
+    realism.average["analysis.stem.bias"] = realism.average["analysis.stem.bias"] + 0.1
+    realism.save()
+    output = options.run / "model.safetensors"
+    with pytest.raises(SystemExit, match="another analysis"):
+        graft.graft(str(TINY), options.run / "checkpoint", output)
+    assert not output.exists()
+    assert checkpoint.load(options.run / "checkpoint")[1]["steps"] == 0

@@ -1,0 +1,51 @@
+"""Put the synthesis of a checkpoint into a model, which stays what it is otherwise: every file
+keeps its bytes and its symbols, and decodes to other pixels.
+
+    python -m training.graft base runs/base-realism/checkpoint runs/base/model.safetensors
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+from hvqcodec.models.cards import model_path
+from training import checkpoint
+from training.export import half_networks, networks_of, training_facts, write_model
+
+TAKEN, SAME = "network.synthesis.", "network.analysis."
+OF_THE_PIXELS = ("validation", "bd_rate_against_predecessor")
+"""What a card says that holds no more."""
+
+
+def graft(model: str, folder: Path, output: Path) -> None:
+    """Raises SystemExit if the checkpoint has another analysis than the model: its synthesis
+    has learned to decode something else."""
+    path = model_path(model)
+    tensors, card = load_file(path), json.loads(path.with_suffix(".json").read_text())
+    networks, facts = networks_of(folder)
+    own = half_networks(networks)
+    for name, value in own.items():
+        if name.startswith(SAME) and not (name in tensors and value.equal(tensors[name])):
+            raise SystemExit(f"{folder} has another analysis than {model}")
+    tensors |= {k: v for k, v in own.items() if k.startswith(TAKEN)}
+    facts_kept = {k: v for k, v in card.items() if k not in OF_THE_PIXELS}
+    runs = [*card["training"].get("runs", []), checkpoint.runs(facts)[-1]]
+    write_model(output, tensors, facts_kept | {"training": training_facts(runs)})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model", help="a name, or a .safetensors file with its card beside it")
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("output", type=Path, help="a .safetensors file")
+    options = parser.parse_args(arguments)
+    graft(options.model, options.checkpoint, options.output)
+
+
+if __name__ == "__main__":
+    main()

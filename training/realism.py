@@ -1,0 +1,128 @@
+"""Stage 3: the synthesis alone goes on, against a discriminator. All that decides bits stays as
+it is, so that every file keeps its bytes and only looks better.
+
+    python -m training.realism --start runs/base-entropy/checkpoint --run runs/base-realism \\
+        --photos ../shared/data/train-*.tar --validation ../shared/data/val.tar \\
+        --perceptual ../shared/perceptual --budget-minutes 60 --batch 4 --crop 192 \\
+        --adamw-lr 0.0003
+
+Further options are those of `training.train`; `training.graft` puts the result into a model.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from training import checkpoint, train
+from training.data import load_photos
+from training.objective import moved
+
+HEAD_START = 150
+"""Steps in which the discriminator learns alone; then its word counts more and more, fully
+from twice as many on."""
+OPPONENT_LR = 4e-4
+
+
+class Discriminator(nn.Module):
+    """PatchGAN (Isola et al. 2017, arXiv 1611.07004) with spectral norm (Miyato et al. 2018,
+    arXiv 1802.05957): RGB in [0, 1], (B, 3, H, W), to how real each patch of 46 pixels looks,
+    (B, 1, H/8 - 1, W/8 - 1)."""
+
+    def __init__(self, channels: int = 48) -> None:
+        super().__init__()
+        n = channels
+        self.layers = nn.Sequential(
+            spectral_norm(nn.Conv2d(3, n, 4, 2, 1)),
+            nn.LeakyReLU(0.2, inplace=True),
+            spectral_norm(nn.Conv2d(n, 2 * n, 4, 2, 1)),
+            nn.LeakyReLU(0.2, inplace=True),
+            spectral_norm(nn.Conv2d(2 * n, 4 * n, 4, 2, 1)),
+            nn.LeakyReLU(0.2, inplace=True),
+            spectral_norm(nn.Conv2d(4 * n, 1, 4, 1, 1)),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        out: Tensor = self.layers(2 * image - 1)
+        return out.float()
+
+
+def hinge(real: Tensor, fake: Tensor) -> Tensor:
+    """The discriminator's loss."""
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+class Realism(train.Trainer):
+    """Distortion + weight x what the discriminator finds unreal; see `train.Trainer`."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.discriminator = Discriminator().to(options.device)
+        self.opponent = torch.optim.AdamW(
+            self.discriminator.parameters(), OPPONENT_LR, betas=(0.5, 0.99), weight_decay=0.0
+        )
+        super().__init__(options)
+
+    def learns(self, name: str) -> bool:
+        return name.startswith("synthesis.")
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
+        super().restore(tensors, facts)
+        prefix = "discriminator."
+        state = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        self.discriminator.load_state_dict(state)
+        parameters = dict(self.discriminator.named_parameters())
+        checkpoint.restore_optimiser("opponent", self.opponent, parameters, tensors)
+
+    def tensors(self) -> dict[str, Tensor]:
+        names = {p: name for name, p in self.discriminator.named_parameters()}
+        return (
+            super().tensors()
+            | {f"discriminator.{k}": v for k, v in self.discriminator.state_dict().items()}
+            | checkpoint.optimiser_tensors("opponent", self.opponent, names, False)
+        )
+
+    def loss(self, image: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
+        objective, model = self.objective, self.model
+        with torch.no_grad():
+            analysed = objective.analysis(2 * image - 1)
+            predicted = model.distortion_head(analysed.features)
+            levels, _ = objective.choose_maps(predicted, train.ALLOCATE_SHARE)
+            coarse, medium, fine = (model.codebook.snap(y) for y in analysed.embeddings)
+        output = (objective.synthesis((coarse, medium, fine), levels) + 1) / 2
+        distortion, _, metrics = objective.distortion(*moved(output, image))
+
+        self.opponent.zero_grad(set_to_none=True)
+        verdict = hinge(self.discriminator(image), self.discriminator(output.detach()))
+        verdict.backward()
+        self.opponent.step()
+
+        self.discriminator.requires_grad_(False)
+        unreal = -self.discriminator(output).mean()
+        self.discriminator.requires_grad_(True)
+        weight = train.ramp(self.progress.steps, HEAD_START, 2 * HEAD_START)
+        weight *= self.options.adversarial
+        report = {name: value.mean().item() for name, value in metrics.items()}
+        report |= {"verdict": verdict.item(), "unreal": unreal.item()}
+        return distortion.mean() + weight * unreal, report
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--adversarial", type=float, default=0.1, help="weight of the verdict")
+    own, rest = parser.parse_known_args(given)
+    options = train.arguments(rest)
+    options.adversarial = own.adversarial
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    photos = load_photos(options.photos, options.limit_photos)
+    held_out = load_photos(options.validation) if options.validation else []
+    Realism(options).run(photos, held_out)
+
+
+if __name__ == "__main__":
+    main()

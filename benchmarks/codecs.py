@@ -8,14 +8,15 @@ from typing import Any
 
 from PIL import AvifImagePlugin, Image
 
+from hvqcodec import Codec, RateError
 from hvqcodec.errors import MissingError
 from hvqcodec.optional import require
+from hvqcodec.report.rivals import OPTIONS
 
 PILLOW: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
-    "jpeg": ({"subsampling": "4:2:0", "optimize": True}, (3, 5, 8, 12, 18, 25, 32)),
-    "webp": ({"method": 6}, (0, 2, 5, 10, 20, 35, 50)),
-    # Tiles would cost bits, and their number depends on the machine's threads.
-    "avif": ({"speed": 4, "autotiling": False}, (1, 8, 16, 24, 32, 42, 52)),
+    "jpeg": (OPTIONS["JPEG"], (3, 5, 8, 12, 18, 25, 32)),
+    "webp": (OPTIONS["WebP"], (0, 2, 5, 10, 20, 35, 50)),
+    "avif": (OPTIONS["AVIF"], (1, 8, 16, 24, 32, 42, 52)),
     # Up to 18 libjxl codes the photo at half its size, which loses more at equal bits. Its
     # end, 0, lies at 0.15 bpp on Kodak.
     "jxl": ({"effort": 7}, (0, 3, 6, 10, 14, 20, 30, 45, 62)),
@@ -64,9 +65,6 @@ def pillow(name: str, threads: int | None = None) -> Contender:
 
 
 def hvq(model: str | None, rates: Sequence[float], effort: str = "fast") -> Contender:
-    # Imported here: the other codecs are measured without the package's dependencies.
-    from hvqcodec import Codec, RateError
-
     codec = Codec.load(model) if model else Codec.load()
 
     def encode(image: Image.Image, bpp: float) -> bytes:

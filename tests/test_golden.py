@@ -12,6 +12,7 @@ from torch import Tensor
 from hvqcodec import BitstreamError, Codec
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.entropy.symbol_coding import Normative
+from hvqcodec.models.cards import card_text, list_models
 from tests import reference_decoder as reference
 from tests.helpers import TESTS, TINY, threads
 from tests.make_golden import NORMATIVE, PREFIX, SYMBOLS, decode, digests, make
@@ -40,6 +41,13 @@ def read(path: Path) -> Bitstream:
 def test_there_are_golden_streams() -> None:
     assert "tiny" in [folder.name for folder in FOLDERS]
     assert len(STREAMS) >= 10 * len(FOLDERS)
+
+
+def test_the_shipped_models_have_streams() -> None:
+    recorded = {normative_of(folder).fingerprint() for folder in FOLDERS}
+    assert list_models()
+    for name in list_models():
+        assert json.loads(card_text(name))["fingerprint"] in recorded
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)

@@ -5,7 +5,9 @@
 
 Codes the validation photos with the candidate and with the embedded model. The candidate
 is promoted if its BD-rate against the embedded one is below zero on the mean of LPIPS, DLP
-and MS-SSIM and above +2 % on none. Each promotion adds its megabytes to the history of
+and MS-SSIM and above +2 % on none. LPIPS counts as the mean of the picture and of the picture
+without its first two rows and columns, so that nothing is won by looking right on the grid of
+the codes alone. Each promotion adds its megabytes to the history of
 the repository: expect at most ten in all. Afterwards make golden streams for the new
 model with `tests/make_golden.py` and commit both.
 """
@@ -20,18 +22,21 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from benchmarks.bd_rate import bd_rate
 from benchmarks.codecs import hvq
 from benchmarks.points import Point, curve, measure
 from hvqcodec import Codec
 from hvqcodec.doctor import sample_picture
-from hvqcodec.metrics import LOWER_IS_BETTER, Metrics
+from hvqcodec.metrics import Metrics
+from hvqcodec.metrics.measuring import Distance
 from hvqcodec.models.cards import DEFAULT, list_models, model_path
 from training.data import load_photos
+from training.validate import MOVED
 
 RATES = (0.07, 0.1, 0.15, 0.2, 0.3)
-JUDGES = ("lpips", "dlp", "ms_ssim")
+JUDGES = ("lpips_anywhere", "dlp", "ms_ssim")
 WORSE_AT_MOST = 2.0
 WEIGHTS = Path(__file__).parent.parent / "src" / "hvqcodec" / "weights"
 
@@ -42,7 +47,7 @@ def judge(points: Sequence[Point]) -> dict[str, float]:
         metric: bd_rate(
             *curve(points, "present", metric),
             *curve(points, "candidate", metric),
-            lower_is_better=metric in LOWER_IS_BETTER,
+            lower_is_better=metric != "ms_ssim",
         )
         for metric in JUDGES
     }
@@ -52,13 +57,23 @@ def passes(verdict: dict[str, float]) -> bool:
     return float(np.mean(list(verdict.values()))) < 0 and max(verdict.values()) <= WORSE_AT_MOST
 
 
+def anywhere(distance: Distance) -> Distance:
+    """The mean of a distance over the pictures and over the pictures without their first
+    `MOVED` rows and columns."""
+
+    def measured(a: Tensor, b: Tensor) -> Tensor:
+        return (distance(a, b) + distance(a[..., MOVED:, MOVED:], b[..., MOVED:, MOVED:])) / 2
+
+    return measured
+
+
 def measure_model(name: str, model: Path, photos: list[Path], metrics: Metrics) -> list[Point]:
     contender = hvq(str(model), RATES)
     points = []
     for rate in RATES:
         point = measure(contender, rate, photos, metrics)
         points.append(Point(name, rate, point.means))
-        shown = {k: round(point.means[k], 4) for k in ("bpp", "psnr", *JUDGES)}
+        shown = {k: round(point.means[k], 4) for k in ("bpp", "psnr", "lpips", *JUDGES)}
         print(json.dumps({"model": name, "target": rate} | shown), flush=True)
     return points
 
@@ -84,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     metrics = Metrics(options.perceptual)
+    metrics.distances["lpips_anywhere"] = anywhere(metrics.distances["lpips"])
     with tempfile.TemporaryDirectory() as folder:
         photos = []
         for number, pixels in enumerate(load_photos(options.validation, options.limit_photos)):

@@ -8,6 +8,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -20,9 +21,12 @@ OF_THE_PIXELS = ("validation", "bd_rate_against_predecessor")
 """What a card says that holds no more."""
 
 
-def graft(model: str, folder: Path, output: Path) -> None:
-    """Raises SystemExit if the checkpoint has another analysis than the model: its synthesis
-    has learned to decode something else."""
+def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = None) -> None:
+    """told: what else the card shall say, or say anew.
+
+    Raises SystemExit if the checkpoint has another analysis than the model: its synthesis has
+    learned to decode something else.
+    """
     path = model_path(model)
     tensors, card = load_file(path), json.loads(path.with_suffix(".json").read_text())
     networks, facts = networks_of(folder)
@@ -31,9 +35,9 @@ def graft(model: str, folder: Path, output: Path) -> None:
         if name.startswith(SAME) and not (name in tensors and value.equal(tensors[name])):
             raise SystemExit(f"{folder} has another analysis than {model}")
     tensors |= {k: v for k, v in own.items() if k.startswith(TAKEN)}
-    facts_kept = {k: v for k, v in card.items() if k not in OF_THE_PIXELS}
+    kept = {k: v for k, v in card.items() if k not in OF_THE_PIXELS} | (told or {})
     runs = [*card["training"].get("runs", []), checkpoint.runs(facts)[-1]]
-    write_model(output, tensors, facts_kept | {"training": training_facts(runs)})
+    write_model(output, tensors, kept | {"training": training_facts(runs)})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("model", help="a name, or a .safetensors file with its card beside it")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("output", type=Path, help="a .safetensors file")
+    parser.add_argument("--card", type=Path, help="JSON with what else the card shall say")
     options = parser.parse_args(arguments)
-    graft(options.model, options.checkpoint, options.output)
+    told = json.loads(options.card.read_text()) if options.card else {}
+    graft(options.model, options.checkpoint, options.output, told)
 
 
 if __name__ == "__main__":

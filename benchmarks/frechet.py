@@ -7,24 +7,24 @@ As FID (Heusel et al. 2017, arXiv 1706.08500) measures it, with what is at hand:
 are AlexNet's third layer at every position, not Inception's of whole images, so figures compare
 with each other and with no published one. Where LPIPS asks whether each patch is like the
 original's, this asks whether all patches together are like those of photos: blur and patterns
-show, a blade of grass elsewhere does not.
+show, a blade of grass elsewhere does not. AlexNet is in the training loss, as LPIPS, so a model
+that has learned with it is seen by it in a friendly light.
 """
 
-import argparse
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from hvqcodec import Codec, HvqWarning
+from benchmarks import decoded
 from hvqcodec.metrics import to_tensor
 from hvqcodec.metrics.perceptual import LPIPS, load_perceptual
 from training.data import Photo, load_photos
+from training.validate import MOVED
 
 TAP = 2
+"""AlexNet's third layer: 384 features, one position every 16 pixels."""
 
 
 @dataclass
@@ -38,10 +38,13 @@ class Crowd:
 
     @torch.no_grad()
     def add(self, photo: Photo) -> None:
-        features = self.network.features(to_tensor(photo))[TAP][0].flatten(1).double()  # (C, N)
-        self.count += features.shape[1]
-        self.total = self.total + features.sum(1)
-        self.products = self.products + features @ features.t()
+        """On the grid of the codes and beside it, since a picture may look right on it alone."""
+        for start in (0, MOVED):
+            taps = self.network.features(to_tensor(photo[start:, start:]))
+            features = taps[TAP][0].flatten(1).double()  # (C, N)
+            self.count += features.shape[1]
+            self.total = self.total + features.sum(1)
+            self.products = self.products + features @ features.t()
 
     def mean(self) -> Tensor:
         return self.total / self.count
@@ -73,33 +76,17 @@ def square_root(matrix: Tensor) -> Tensor:
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("photos", type=Path, nargs="+", help="folders and tar files")
-    parser.add_argument("--models", nargs="+", default=["base"], help="names and paths")
-    parser.add_argument("--perceptual", type=Path, required=True, help="folder with AlexNet")
-    parser.add_argument("--rates", default="0.1,0.2,0.3", help="bpp, with commas between")
-    parser.add_argument("--limit-photos", type=int)
+    parser = decoded.options_parser(__doc__, rates="0.1,0.2,0.3")
     options = parser.parse_args(given)
     network, _ = load_perceptual(options.perceptual)
     if network is None:
-        parser.error(f"{options.perceptual} holds no lpips_alex.safetensors")
+        parser.error("--perceptual: give a folder that holds lpips_alex.safetensors")
     photos = load_photos(options.photos, options.limit_photos)
     originals = crowd_of(photos, network)
     print("| model | bpp | Fréchet distance |\n|---|---|---|")
-    # Photos that cannot use a rate are coded at their maximum.
-    warnings.simplefilter("ignore", HvqWarning)
-    for model in options.models:
-        codec = Codec.load(model)
-        for rate in map(float, options.rates.split(",")):
-            decoded = crowd_of(
-                (codec.decompress(codec.compress(p, bpp=rate), output="numpy") for p in photos),
-                network,
-            )
-            print(
-                f"| {model} | {rate:g} | {frechet_distance(originals, decoded):.3f} |", flush=True
-            )
+    for model, rate, pictures in decoded.decoded(options, photos):
+        distance = frechet_distance(originals, crowd_of(pictures, network))
+        print(f"| {model} | {rate:g} | {distance:.3f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,17 +10,15 @@ columns: AlexNet's first layer has a stride of 4, so a model may learn to look r
 falls on the grid of its codes, and nowhere else.
 """
 
-import argparse
-import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from hvqcodec import Codec, HvqWarning
+from benchmarks import decoded
 from hvqcodec.metrics import to_tensor
 from hvqcodec.metrics.perceptual import load_perceptual
 from training.data import Photo, load_photos
+from training.validate import MOVED
 
 SIDE = 32
 """Of the squares whose spectrum is taken, in pixels."""
@@ -28,42 +26,26 @@ FLAT = 4.0
 """Standard deviation of the brightness, out of 255, that no flat square exceeds."""
 LINE = SIDE // 4
 CLOSE = (LINE - 2, LINE - 1, LINE + 1, LINE + 2)
-BESIDE = 2
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("photos", type=Path, nargs="+", help="folders and tar files")
-    parser.add_argument("--models", nargs="+", default=["base"], help="names and paths")
-    parser.add_argument("--perceptual", type=Path, help="folder with the LPIPS and DLP networks")
-    parser.add_argument("--rates", default="0.1,0.2", help="bits per pixel, with commas between")
-    parser.add_argument("--limit-photos", type=int)
-    options = parser.parse_args(given)
+    options = decoded.options_parser(__doc__, rates="0.1,0.2").parse_args(given)
     photos = load_photos(options.photos, options.limit_photos)
     networks = [n for n in load_perceptual(options.perceptual) if n is not None]
     names = [f"{type(n).__name__}{where}" for n in networks for where in ("", " beside")]
     print("| " + " | ".join(["model", "bpp", "weave", *names]) + " |")
     print("|---" * (3 + len(names)) + "|")
-    # Photos that cannot use a rate are coded at their maximum.
-    warnings.simplefilter("ignore", HvqWarning)
-    for model in options.models:
-        codec = Codec.load(model)
-        for rate in map(float, options.rates.split(",")):
-            decoded = [
-                codec.decompress(codec.compress(p, bpp=rate), output="numpy") for p in photos
-            ]
-            figures = [weave(decoded, photos)]
-            for network in networks:
-                for start in (0, BESIDE):
-                    pairs = (
-                        [to_tensor(p[start:, start:].copy()) for p in pair]
-                        for pair in zip(decoded, photos, strict=True)
-                    )
-                    figures.append(float(np.mean([network(*pair).item() for pair in pairs])))
-            cells = " | ".join(f"{figure:.4f}" for figure in figures)
-            print(f"| {model} | {rate:g} | {cells} |", flush=True)
+    for model, rate, pictures in decoded.decoded(options, photos):
+        figures = [weave(pictures, photos)]
+        for network in networks:
+            for start in (0, MOVED):
+                pairs = (
+                    [to_tensor(photo[start:, start:]) for photo in pair]
+                    for pair in zip(pictures, photos, strict=True)
+                )
+                figures.append(float(np.mean([network(*pair).item() for pair in pairs])))
+        cells = " | ".join(f"{figure:.4f}" for figure in figures)
+        print(f"| {model} | {rate:g} | {cells} |", flush=True)
 
 
 def weave(decoded: Sequence[Photo], originals: Sequence[Photo]) -> float:

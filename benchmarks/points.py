@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.codecs import Contender, UnreachableError
-from hvqcodec.metrics import Metrics
+from hvqcodec.metrics import Pixels
 from training.data import read_photo
+
+Measure = Callable[[Pixels, Pixels], dict[str, float]]
+"""Of a photo and what is decoded, as `hvqcodec.metrics.Metrics`."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,14 @@ class Point:
 
 
 def measure(
-    contender: Contender, setting: float, photos: Sequence[Path], metrics: Metrics
+    contender: Contender, setting: float, photos: Sequence[Path], metrics: Measure
 ) -> Point:
     rows = [measure_photo(contender, setting, photo, metrics) for photo in photos]
     means = {key: float(np.mean([row.figures[key] for row in rows])) for key in rows[0].figures}
     return Point(contender.name, setting, means, rows)
 
 
-def measure_photo(contender: Contender, setting: float, photo: Path, metrics: Metrics) -> Row:
+def measure_photo(contender: Contender, setting: float, photo: Path, metrics: Measure) -> Row:
     pixels = read_photo(photo)
     image = Image.fromarray(pixels)
     begin = time.perf_counter()

@@ -1,7 +1,6 @@
 """The benchmark of the codes' grid: pictures with and without a weave, and a real run."""
 
 import math
-import re
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +8,21 @@ import pytest
 from PIL import Image
 
 from benchmarks import grid
+from hvqcodec import Codec
+from hvqcodec.metrics import to_tensor
+from hvqcodec.metrics.perceptual import load_perceptual
 from tests.helpers import TINY, Pixels
 
 
-def test_a_pattern_of_four_pixels_is_a_weave(rocket: Pixels) -> None:
-    """The sky of a photo; noise is none, nor is a pattern of five pixels."""
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_pattern_of_four_pixels_is_a_weave(rocket: Pixels, axis: int) -> None:
+    """The sky of a photo, along its columns and along its rows; noise is none, nor is a pattern
+    of five pixels."""
     noise = np.random.default_rng(0).normal(0, 2, rocket.shape[:2])
+    place = np.indices(rocket.shape[:2])[axis]
 
     def seen(period: int) -> float:
-        pattern = 2 * np.cos(2 * np.pi * np.arange(rocket.shape[1]) / period) if period else 0
+        pattern = 2 * np.cos(2 * np.pi * place / period) if period else 0
         error = (noise + pattern)[..., None]
         return grid.weave([np.clip(rocket + error, 0, 255).round().astype(np.uint8)], [rocket])
 
@@ -32,13 +37,23 @@ def test_nothing_flat_tells_nothing() -> None:
 
 
 def test_a_run_gives_a_row_for_each_model_and_rate(
-    tmp_path: Path, rocket: Pixels, capsys: pytest.CaptureFixture[str]
+    networks: Path, tmp_path: Path, rocket: Pixels, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.fromarray(rocket[:128, :192]).save(tmp_path / "photo.png")
-    grid.main([str(tmp_path), "--models", str(TINY), str(TINY), "--rates", "0.05,0.1"])
-    rows = re.findall(r"^\| (\S+) \| ([\d.]+) \| ([\d.]+) \|$", capsys.readouterr().out, re.M)
-    assert [(model, rate) for model, rate, _ in rows] == 2 * [
-        (str(TINY), "0.05"),
-        (str(TINY), "0.1"),
+    photo = rocket[:128, :192]
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    given = [str(tmp_path), "--models", str(TINY), str(TINY), "--rates", "0.05,0.1"]
+    grid.main([*given, "--perceptual", str(networks)])
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in capsys.readouterr().out.splitlines()
     ]
+    assert head == ["model", "bpp", "weave", "LPIPS", "LPIPS beside", "DLP", "DLP beside"]
+    assert [row[:2] for row in rows] == 2 * [[str(TINY), "0.05"], [str(TINY), "0.1"]]
     assert rows[:2] == rows[2:]
+    codec = Codec.load(TINY)
+    decoded = codec.decompress(codec.compress(photo, bpp=0.1), output="numpy")
+    lpips, _ = load_perceptual(networks)
+    assert lpips is not None
+    expected = [lpips(to_tensor(decoded[s:, s:]), to_tensor(photo[s:, s:])).item() for s in (0, 2)]
+    assert [float(figure) for figure in rows[1][3:5]] == pytest.approx(expected, abs=1e-4)
+    assert expected[0] != pytest.approx(expected[1], abs=1e-4)

@@ -1,11 +1,21 @@
 """The gate, and what it judges by."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmarks.points import Point
+from hvqcodec import Codec
+from hvqcodec.doctor import sample_picture
+from tests.helpers import TINY, Pixels
 from training import promote
+from training.export import write_model
 
 
 def points(name: str, factor: float) -> list[Point]:
@@ -25,15 +35,18 @@ def points(name: str, factor: float) -> list[Point]:
 @pytest.mark.parametrize(("factor", "promoted"), [(0.9, True), (1.0, False), (1.1, False)])
 def test_fewer_bits_for_the_same_looks_are_promoted(factor: float, promoted: bool) -> None:
     verdict = promote.judge(points("present", 1.0) + points("candidate", factor))
-    metrics = (*promote.JUDGES, promote.GRAFT_JUDGE)
-    assert verdict == pytest.approx(dict.fromkeys(metrics, 100 * (factor - 1)), abs=0.01)
+    assert verdict.pop("frechet") == 0
+    assert verdict == pytest.approx(dict.fromkeys(promote.JUDGES, 100 * (factor - 1)), abs=0.01)
+    verdict["frechet"] = 0.0
     assert promote.passes(verdict, graft=False) == promoted
 
 
 def test_a_gain_is_not_bought_with_one_of_the_metrics() -> None:
-    verdict = dict.fromkeys(promote.JUDGES, -10.0)
+    verdict = dict.fromkeys((*promote.JUDGES, "frechet"), -10.0)
     assert promote.passes(verdict | {"ms_ssim": 1.9}, graft=False)
     assert not promote.passes(verdict | {"ms_ssim": 2.1}, graft=False)
+    assert promote.passes(verdict | {"frechet": 4.9}, graft=False)
+    assert not promote.passes(verdict | {"frechet": 5.1}, graft=False)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +55,65 @@ def test_a_gain_is_not_bought_with_one_of_the_metrics() -> None:
 def test_a_graft_must_look_more_natural(frechet: float, dlp: float, promoted: bool) -> None:
     verdict = {"lpips_anywhere": 3.0, "dlp": dlp, "ms_ssim": 1.0, "frechet": frechet}
     assert promote.passes(verdict, graft=True) == promoted
+
+
+def test_a_distance_below_all_of_the_present_ones_is_compared() -> None:
+    """Where a BD-rate has no span to be taken over."""
+    both = points("present", 1.0) + points("candidate", 1.0)
+    for point in both[4:]:
+        point.means["frechet"] /= 4
+    assert promote.judge(both)["frechet"] == pytest.approx(-75)
+
+
+@pytest.fixture
+def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the tiny model, which stands for the embedded one, in a folder of its own."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for suffix in (".safetensors", ".json"):
+        shutil.copyfile(TINY.with_suffix(suffix), folder / f"base{suffix}")
+    monkeypatch.setattr(promote, "WEIGHTS", folder)
+    monkeypatch.setattr(promote, "model_path", lambda _: folder / "base.safetensors")
+    return folder / "base.safetensors"
+
+
+@pytest.mark.parametrize("promoted", [True, False])
+def test_the_embedded_model_is_replaced_only_by_a_better_one(
+    promoted: bool,
+    embedded: Path,
+    networks: Path,
+    tmp_path: Path,
+    astronaut: Pixels,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Photos, files and figures are real; what would be enough is not."""
+    monkeypatch.setattr(promote, "RATES", (0.07, 0.085))
+    monkeypatch.setattr(promote, "passes", lambda verdict, graft: graft and promoted)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(astronaut[:192, 128:384]).save(photos / "photo.png")
+    tensors = load_file(TINY)
+    tensors["network.synthesis.to_rgb.bias"] += 0.01
+    candidate = tmp_path / "candidate.safetensors"
+    write_model(candidate, tensors, json.loads(TINY.with_suffix(".json").read_text()))
+    before = embedded.read_bytes()
+    given = [str(candidate), "--validation", str(photos), "--perceptual", str(networks)]
+    if not promoted:
+        with pytest.raises(SystemExit, match="the embedded model stays"):
+            promote.main(given)
+        assert embedded.read_bytes() == before
+        assert not embedded.with_suffix(".hvq").exists()
+        return
+    promote.main(given)
+    assert embedded.read_bytes() == candidate.read_bytes()
+    card = json.loads(embedded.with_suffix(".json").read_text())
+    assert set(card["validation"]) == {"0.07", "0.085"}
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:-1]]
+    assert [line.get("model") for line in lines] == [*2 * ["candidate"], *2 * ["present"], None]
+    assert card["percent_against_predecessor"] == lines[-1]["percent_against_present"]
+    sample = Codec.load(embedded).decompress(embedded.with_suffix(".hvq").read_bytes())
+    assert sample.size == sample_picture().size
 
 
 def test_nothing_is_won_on_the_grid_alone() -> None:

@@ -16,7 +16,7 @@ from tests.helpers import TINY, Pixels
 from training import checkpoint, graft, train
 from training.data import batches, load_photos
 from training.masks import EncoderMaps
-from training.realism import HEAD_START, Discriminator, Realism
+from training.realism import HEAD_START, NOTE_EVERY, Discriminator, Realism
 
 
 @pytest.fixture
@@ -71,6 +71,7 @@ def test_what_the_discriminator_says_counts_after_its_head_start(
     def gradient(steps: int, weight: float) -> Tensor:
         realism.progress.steps, realism.options.adversarial = steps, weight
         realism.objective.encoder_maps = EncoderMaps()  # which remembers maps
+        realism.objective.code_bits = code_bits.clone()
         torch.manual_seed(0)
         loss, _ = realism.loss(batch, 0.0)
         realism.model.zero_grad()
@@ -79,9 +80,61 @@ def test_what_the_discriminator_says_counts_after_its_head_start(
         assert found is not None
         return found.clone()
 
-    batch = a_batch(options)
+    batch, code_bits = a_batch(options), realism.objective.code_bits
     assert torch.equal(gradient(HEAD_START, 0.0), gradient(HEAD_START, 0.5))
     assert not torch.equal(gradient(2 * HEAD_START, 0.0), gradient(2 * HEAD_START, 0.5))
+
+
+def test_the_synthesis_goes_where_the_discriminator_takes_it_for_real(
+    realism: Realism, options: Namespace
+) -> None:
+    batch = a_batch(options)
+    for _ in range(30):
+        realism.step(batch)
+    assert realism.discriminator(batch).mean() > realism.discriminator(batch * 0.5).mean()
+    realism.discriminator.eval()  # whose spectral norms would move else
+    realism.opponent.param_groups[0]["lr"] = 0.0
+
+    def told(weight: float) -> tuple[Tensor, float]:
+        realism.progress.steps, realism.options.adversarial = 2 * HEAD_START, weight
+        realism.objective.encoder_maps = EncoderMaps()
+        torch.manual_seed(0)
+        loss, report = realism.loss(batch, 0.0)
+        return loss, report["unreal"]
+
+    (alone, unreal), (loss, _) = told(0.0), told(0.5)
+    assert (loss - alone).item() == pytest.approx(0.5 * unreal, abs=1e-4)
+    realism.model.zero_grad()
+    told(1000.0)[0].backward()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        for parameter in realism.model.synthesis.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(1e-3 * parameter.grad / parameter.grad.norm())
+    assert told(0.0)[1] < unreal
+
+
+def test_maps_are_made_with_what_codes_cost(realism: Realism, options: Namespace) -> None:
+    """A model does not say it: the run finds out, as joint training does."""
+    begun = realism.objective.code_bits.clone()
+    batch = a_batch(options)
+    reports = [realism.step(batch) for _ in range(NOTE_EVERY + 1)]
+    assert ["index4" in report for report in reports] == [True, *[False] * (NOTE_EVERY - 1), True]
+    assert (realism.objective.code_bits < begun).any()
+
+
+def test_the_seed_reaches_the_discriminator(options: Namespace) -> None:
+    def drawn(seed: int) -> Tensor:
+        options.seed = seed
+        return next(Realism(options).discriminator.parameters()).detach()
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+
+
+def test_there_must_be_something_to_go_on_from(options: Namespace) -> None:
+    options.start = None
+    with pytest.raises(SystemExit, match="--start"):
+        Realism(options)
 
 
 def test_a_resumed_run_has_its_discriminator(realism: Realism, options: Namespace) -> None:
@@ -120,11 +173,23 @@ def test_a_grafted_model_decodes_the_same_files_to_other_pixels(
     assert runs[-1]["options"]["adversarial"] == "0.5"
 
 
-def test_the_synthesis_of_another_analysis_is_refused(realism: Realism, options: Namespace) -> None:
-    realism.average["analysis.stem.bias"] = realism.average["analysis.stem.bias"] + 0.1
+@pytest.mark.parametrize(
+    ("part", "name"), [("analysis", "analysis.stem.bias"), ("codebook", "codebook.weight")]
+)
+def test_the_synthesis_of_other_codes_is_refused(
+    realism: Realism, options: Namespace, part: str, name: str
+) -> None:
+    realism.average[name] = realism.average[name] + 0.1
     realism.save()
     output = options.run / "model.safetensors"
-    with pytest.raises(SystemExit, match="another analysis"):
+    with pytest.raises(SystemExit, match=f"another {part}"):
         graft.graft(str(TINY), options.run / "checkpoint", output)
     assert not output.exists()
     assert checkpoint.load(options.run / "checkpoint")[1]["steps"] == 0
+
+
+def test_only_another_synthesis_is_a_graft() -> None:
+    model = {"network.synthesis.a": torch.zeros(2), "network.analysis.a": torch.zeros(2)}
+    assert graft.is_graft(model | {"network.synthesis.a": torch.ones(2)}, model)
+    assert not graft.is_graft(model | {"network.analysis.a": torch.ones(2)}, model)
+    assert not graft.is_graft({"network.synthesis.a": torch.zeros(2)}, model)

@@ -1,7 +1,7 @@
 """Put the synthesis of a checkpoint into a model, which stays what it is otherwise: every file
 keeps its bytes and its symbols, and decodes to other pixels.
 
-    python -m training.graft base runs/base-realism/checkpoint runs/base/model.safetensors
+    python -m training.graft base runs/base-realism/checkpoint runs/base/model-realism.safetensors
 """
 
 import argparse
@@ -11,21 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
+from torch import Tensor
 
 from hvqcodec.models.cards import model_path
+from hvqcodec.models.zoo import ENTRY_SCALE
 from training import checkpoint
 from training.export import half_networks, networks_of, training_facts, write_model
 
 TAKEN, SAME = "network.synthesis.", "network.analysis."
-OF_THE_PIXELS = ("validation", "bd_rate_against_predecessor")
+ENTRIES_APART = 4
+"""Units of the integer entries by which half precision may have moved the codebook."""
+OF_THE_PIXELS = ("validation", "percent_against_predecessor")
 """What a card says that holds no more."""
 
 
-def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = None) -> None:
-    """told: what else the card shall say, or say anew.
+def is_graft(tensors: dict[str, Tensor], model: dict[str, Tensor]) -> bool:
+    """Whether two models differ in the synthesis alone."""
+    return tensors.keys() == model.keys() and all(
+        value.equal(model[name]) for name, value in tensors.items() if not name.startswith(TAKEN)
+    )
 
-    Raises SystemExit if the checkpoint has another analysis than the model: its synthesis has
-    learned to decode something else.
+
+def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = None) -> None:
+    """Write `output`, a .safetensors file, and its card beside it.
+
+    told: what else the card shall say, or say anew.
+
+    Raises SystemExit if the checkpoint has another analysis or codebook than the model: its
+    synthesis has learned to decode something else.
     """
     path = model_path(model)
     tensors, card = load_file(path), json.loads(path.with_suffix(".json").read_text())
@@ -34,9 +47,14 @@ def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = 
     for name, value in own.items():
         if name.startswith(SAME) and not (name in tensors and value.equal(tensors[name])):
             raise SystemExit(f"{folder} has another analysis than {model}")
+    entries = (networks.codebook.entries() * ENTRY_SCALE).round()
+    present = tensors["normative.index_tables.entries"]
+    if entries.shape != present.shape or (entries - present).abs().max() > ENTRIES_APART:
+        raise SystemExit(f"{folder} has another codebook than {model}")
     tensors |= {k: v for k, v in own.items() if k.startswith(TAKEN)}
     kept = {k: v for k, v in card.items() if k not in OF_THE_PIXELS} | (told or {})
-    runs = [*card["training"].get("runs", []), checkpoint.runs(facts)[-1]]
+    known = card["training"].get("runs", [])
+    runs = [*known, *(run for run in checkpoint.runs(facts) if run not in known)]
     write_model(output, tensors, kept | {"training": training_facts(runs)})
 
 

@@ -76,6 +76,18 @@ def moved(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return image.roll(shift, (2, 3)), target.roll(shift, (2, 3))
 
 
+def laid_out(index: Tensor, mask: Tensor) -> Tensor:
+    """Indices of the blocks sent, (N,), and which those are, (B, 1, h, w) -> (B, h, w), zero
+    elsewhere."""
+    return torch.zeros_like(mask[:, 0], dtype=torch.int64).masked_scatter(mask[:, 0], index)
+
+
+def bits_by_part(level: int, index_bits: Tensor, z_bits: Tensor, pixels: int) -> dict[str, float]:
+    """What the progress line says of a level, in bits per pixel of the batch."""
+    parts = {"index": index_bits, "z": z_bits}
+    return {f"{key}{BLOCK[level]}": bits.sum().item() / pixels for key, bits in parts.items()}
+
+
 def straight_through(value: Tensor, rounded: Tensor) -> Tensor:
     return value + (rounded - value).detach()
 
@@ -132,13 +144,11 @@ class Objective:
             quantised, index, level_vq = self.quantise(y, mask)
             sent.append(quantised)
             indices.append(index)
-            maps.append(torch.zeros_like(mask[:, 0], dtype=torch.int64))
-            maps[-1][mask[:, 0]] = index
+            maps.append(laid_out(index, mask))
             vq_loss = vq_loss + level_vq / 3
             index_bits, z_bits, soft_bits = self.level_bits(level, y, masks, maps)
-            for key, bits in (("index", index_bits), ("z", z_bits)):
-                rate = rate + (price * bits).mean() / (height * width)
-                parts[f"{key}{BLOCK[level]}"] = bits.sum().item() / image[:, 0].numel()
+            rate = rate + (price * (index_bits + z_bits)).mean() / (height * width)
+            parts |= bits_by_part(level, index_bits, z_bits, pixels=image[:, 0].numel())
             soft = self.weights.soft * joint * (price * soft_bits).mean()
             rate = rate + soft / (height * width)
             self.note_bits(level, mask, index_bits + z_bits)
@@ -228,10 +238,10 @@ class Objective:
         return per_image, z_bits, zeros.index_add(0, where[picks], soft_bits * share)
 
     @torch.no_grad()
-    def note_bits(self, level: int, mask: Tensor, bits: Tensor) -> None:
+    def note_bits(self, level: int, mask: Tensor, bits: Tensor, share: float = 0.01) -> None:
         codes = mask.sum()
         if codes > 100:
-            self.code_bits[level].lerp_(bits.sum() / codes, 0.01)
+            self.code_bits[level].lerp_(bits.sum() / codes, share)
 
     @torch.no_grad()
     def note_usage(self, index: Tensor) -> None:

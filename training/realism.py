@@ -3,8 +3,8 @@ it is, so that every file keeps its bytes and only looks better.
 
     python -m training.realism --start runs/base-entropy/checkpoint --run runs/base-realism \\
         --photos ../shared/data/train-*.tar --validation ../shared/data/val.tar \\
-        --perceptual ../shared/perceptual --budget-minutes 60 --batch 4 --crop 192 \\
-        --adamw-lr 0.0003
+        --perceptual ../shared/perceptual --budget-minutes 80 --batch 4 --crop 192 \\
+        --muon-lr 0.0007 --adamw-lr 0.0005 --anneal-from 0.2
 
 Further options are those of `training.train`; `training.graft` puts the result into a model.
 """
@@ -17,14 +17,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from hvqcodec.granularity import level_masks
 from training import checkpoint, train
-from training.data import load_photos
-from training.objective import moved
+from training.objective import bits_by_part, laid_out, moved
 
 HEAD_START = 150
-"""Steps in which the discriminator learns alone; then its word counts more and more, fully
-from twice as many on."""
+"""Steps in which the discriminator's word does not count yet; then it counts more and more,
+fully from twice as many on."""
 OPPONENT_LR = 4e-4
+NOTE_EVERY = 10
+"""Steps between two looks at the bits per code, by which the maps are made: they stay what they
+are, but a model does not tell them."""
 
 
 class Discriminator(nn.Module):
@@ -59,6 +62,9 @@ class Realism(train.Trainer):
     """Distortion + weight x what the discriminator finds unreal; see `train.Trainer`."""
 
     def __init__(self, options: argparse.Namespace) -> None:
+        if not (options.start or (options.run / "checkpoint").exists()):
+            raise SystemExit("--start: give a model whose synthesis shall go on")
+        torch.manual_seed(options.seed)
         self.discriminator = Discriminator().to(options.device)
         self.opponent = torch.optim.AdamW(
             self.discriminator.parameters(), OPPONENT_LR, betas=(0.5, 0.99), weight_decay=0.0
@@ -66,7 +72,7 @@ class Realism(train.Trainer):
         super().__init__(options)
 
     def learns(self, name: str) -> bool:
-        return name.startswith("synthesis.")
+        return name.startswith("synthesis.") and super().learns(name)
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
         super().restore(tensors, facts)
@@ -92,36 +98,48 @@ class Realism(train.Trainer):
             levels, _ = objective.choose_maps(predicted, train.ALLOCATE_SHARE)
             coarse, medium, fine = (model.codebook.snap(y) for y in analysed.embeddings)
         output = (objective.synthesis((coarse, medium, fine), levels) + 1) / 2
-        distortion, _, metrics = objective.distortion(*moved(output, image))
+        shown, target = moved(output, image)
+        distortion, _, metrics = objective.distortion(shown, target)
+        shown = shown.clamp(0, 1)  # as the decoder shows it
 
         self.opponent.zero_grad(set_to_none=True)
-        verdict = hinge(self.discriminator(image), self.discriminator(output.detach()))
+        verdict = hinge(self.discriminator(target), self.discriminator(shown.detach()))
         verdict.backward()
         self.opponent.step()
 
         self.discriminator.requires_grad_(False)
-        unreal = -self.discriminator(output).mean()
+        unreal = -self.discriminator(shown).mean()
         self.discriminator.requires_grad_(True)
         weight = train.ramp(self.progress.steps, HEAD_START, 2 * HEAD_START)
         weight *= self.options.adversarial
         report = {name: value.mean().item() for name, value in metrics.items()}
         report |= {"verdict": verdict.item(), "unreal": unreal.item()}
+        if self.progress.steps % NOTE_EVERY == 0:
+            report |= self.note_codes(analysed.embeddings, levels)
         return distortion.mean() + weight * unreal, report
+
+    @torch.no_grad()
+    def note_codes(self, embeddings: Sequence[Tensor], levels: Tensor) -> dict[str, float]:
+        """Embeddings (B, D, h, w) by level, maps (B, H/8, W/8) -> bits per pixel by part."""
+        objective, parts = self.objective, {}
+        masks = level_masks(levels)
+        maps: list[Tensor] = []
+        indices: list[Tensor] = []
+        for level, (y, mask) in enumerate(zip(embeddings, masks, strict=True)):
+            _, index, _ = objective.quantise(y, mask)
+            indices.append(index)
+            maps.append(laid_out(index, mask))
+            index_bits, z_bits, _ = objective.level_bits(level, y, masks, maps)
+            objective.note_bits(level, mask, index_bits + z_bits, share=0.1)
+            parts |= bits_by_part(level, index_bits, z_bits, pixels=64 * levels.numel())
+        objective.note_usage(torch.cat(indices))
+        return parts
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
-    )
+    parser = train.options_parser(__doc__)
     parser.add_argument("--adversarial", type=float, default=0.1, help="weight of the verdict")
-    own, rest = parser.parse_known_args(given)
-    options = train.arguments(rest)
-    options.adversarial = own.adversarial
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    photos = load_photos(options.photos, options.limit_photos)
-    held_out = load_photos(options.validation) if options.validation else []
-    Realism(options).run(photos, held_out)
+    train.start(Realism, train.arguments(given, parser))
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ ALLOCATE_SHARE = 0.85
 """Of the maps are made as the encoder makes them; the rest are of every other kind."""
 
 
-def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+def options_parser(description: str | None) -> argparse.ArgumentParser:
+    """Of what every stage is told."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="tar files, folders")
     parser.add_argument("--validation", type=Path, nargs="*", default=[])
@@ -80,6 +81,14 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--limit-photos", type=int)
     parser.add_argument("--validate-every", type=float, default=15, help="minutes")
     parser.add_argument("--compact", action="store_true", help="small checkpoints, to carry")
+    return parser
+
+
+def arguments(
+    given: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None
+) -> argparse.Namespace:
+    """parser: one of `options_parser` that has learned more options."""
+    parser = parser or options_parser(__doc__)
     options = parser.parse_args(given)
     if not (options.budget_minutes or options.budget_steps):
         parser.error("give --budget-minutes or --budget-steps")
@@ -276,8 +285,7 @@ class Trainer:
         self.log(photos=len(photos), validation=len(held_out), parameters=trainable(self.model))
         begin = last = time.monotonic()
         saved = validated = begin
-        sums: dict[str, float] = {}
-        count = 0
+        reports: dict[str, list[float]] = {}
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
         while (
@@ -286,13 +294,12 @@ class Trainer:
             and not stop.is_set()
         ):
             for key, value in self.step(next(source)).items():
-                sums[key] = sums.get(key, 0.0) + value
-            count += 1
+                reports.setdefault(key, []).append(value)
             now = time.monotonic()
             self.progress.seconds += now - last
             last = now
             if self.progress.steps % 100 == 0:
-                means = {k: v / count for k, v in sums.items()}
+                means = {k: sum(v) / len(v) for k, v in reports.items()}
                 if "mse" in means:
                     means["psnr"] = -10 * torch.tensor(means.pop("mse")).log10().item()
                 means["bpp"] = bits_per_pixel(means)
@@ -301,7 +308,7 @@ class Trainer:
                     perplexity=round(self.objective.perplexity()),
                     bits_per_code=[round(b, 2) for b in self.objective.code_bits.tolist()],
                 )
-                sums, count = {}, 0
+                reports = {}
             if now - saved > 600:
                 self.save()
                 saved = now
@@ -318,13 +325,17 @@ class Trainer:
             self.log(validation=result)
 
 
-def main() -> None:
-    options = arguments()
+def start(trainer: type[Trainer], options: argparse.Namespace) -> None:
+    """Train, with what there is for the options."""
     if options.threads:
         torch.set_num_threads(options.threads)
     photos = load_photos(options.photos, options.limit_photos)
     held_out = load_photos(options.validation) if options.validation else []
-    Trainer(options).run(photos, held_out)
+    trainer(options).run(photos, held_out)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    start(Trainer, arguments(given))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,36 @@
+"""What models make of photos at several rates, for the benchmarks that look at the pictures of
+all photos together."""
+
+import argparse
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hvqcodec import Codec, HvqWarning
+from training.data import Photo
+
+
+def options_parser(description: str | None, rates: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path, nargs="+", help="folders and tar files")
+    parser.add_argument("--models", nargs="+", default=["base"], help="names and paths")
+    parser.add_argument("--perceptual", type=Path, help="folder with the LPIPS and DLP networks")
+    parser.add_argument("--rates", default=rates, help="bits per pixel, with commas between")
+    parser.add_argument("--limit-photos", type=int)
+    return parser
+
+
+def decoded(
+    options: argparse.Namespace, photos: Sequence[Photo]
+) -> Iterator[tuple[str, float, list[Photo]]]:
+    """Model, rate, and the photos, coded by the one at the other and decoded again."""
+    for model in options.models:
+        codec = Codec.load(model)
+        for rate in map(float, options.rates.split(",")):
+            with warnings.catch_warnings():
+                # Photos that cannot use a rate are coded at their maximum.
+                warnings.simplefilter("ignore", HvqWarning)
+                files = [codec.compress(photo, bpp=rate) for photo in photos]
+            yield model, rate, [codec.decompress(file, output="numpy") for file in files]

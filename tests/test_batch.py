@@ -138,6 +138,19 @@ class TestWorker:
         assert fault
         assert fault.startswith(f"{photos / 'a.png'}: the smallest file")
 
+    @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory")])
+    def test_too_little_memory_for_one_photo(
+        self, worker: Worker, photos: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        def exhaust(*_: object, **__: object) -> bytes:
+            raise error
+
+        monkeypatch.setattr(worker.codec, "compress", exhaust)
+        photo = str(photos / "a.png")
+        assert worker.encode(photo).error == f"{photo}: not enough memory"
+        monkeypatch.undo()
+        assert worker.encode(photo).data
+
     def test_notices_come_back(self, worker: Worker, photos: Path) -> None:
         Image.open(photos / "a.png").convert("1").save(photos / "g.png")
         assert ["1 bit" in notice for notice in worker.encode(str(photos / "g.png")).notices] == [
@@ -370,3 +383,22 @@ def children(pid: int) -> list[int]:
     """Those of a process that Python's multiprocessing has begun."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(p) for p in found]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names that are no Unicode")
+def test_names_that_are_no_unicode_or_end_a_line(tmp_path: Path, photos: Path) -> None:
+    (photos / "a.png").rename(photos / os.fsdecode(b"bad\xff.png"))
+    (photos / "b.jpg").rename(photos / "two\u2028lines.jpg")
+    folder = tmp_path / "out"
+    first, second = (run(find_jobs([str(photos)]), folder, SETTINGS) for _ in range(2))
+    assert (first.encoded, first.failed) == (len(NAMES), 0)
+    assert (second.encoded, second.skipped) == (0, len(NAMES))
+
+
+def test_a_card_that_is_none(tmp_path: Path, photos: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    shutil.copy(TINY, model)
+    for card in ("no JSON", "{}", "[]", '{"fingerprint": 3}'):
+        model.with_suffix(".json").write_text(card)
+        with pytest.raises(ModelError, match="not the card of a model"):
+            Settings(str(model), "cpu", 1, {}).digest()

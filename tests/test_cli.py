@@ -373,7 +373,15 @@ BAD_CALLS = {
     f"{ENCODE} --allocation entropy --ratios 0.5,0.5,0.5": (2, "shares of 1"),
     f"{ENCODE} --allocation entropy --ratios nan,0,1": (2, "shares of 1"),
     f"{ENCODE} --effort much": (2, "'much' is not one of"),
-    f"{ENCODE} --threads 0": (2, "x>=1"),
+    f"{ENCODE} --threads 0": (2, "1<=x<=1024"),
+    f"{ENCODE} --threads 99999999999": (2, "1<=x<=1024"),
+    "batch photo.png -o new --rate -1": (2, "bpp must be a positive number"),
+    "batch photo.png -o new --rate 1 --quality 3": (2, "give one of"),
+    "batch photo.png -o new --allocation entropy --ratios 1,1,1": (2, "shares of 1"),
+    "eval photo.png newer.hvq": (
+        1,
+        "newer.hvq: cannot be read as an image (the file has format version 2",
+    ),
     f"{ENCODE} --device nowhere": (1, "the device 'nowhere' cannot be used"),
     f"{ENCODE} --model nowhere": (1, "no model 'nowhere': give the path"),
     f"{ENCODE} --model out.hvq": (1, "no model 'out.hvq'"),
@@ -608,3 +616,43 @@ def test_bash_completes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_scripts_of_other_shells(tmp_path: Path, shell: str) -> None:
     assert f"_HVQ_COMPLETE={shell}_complete" in said(call(tmp_path, "completion", shell))
+
+
+@pytest.mark.parametrize(("descriptor", "words"), [(0, "standard input"), (1, "standard output")])
+@pytest.mark.skipif(os.name != "posix", reason="no such descriptors")
+def test_closed_streams_are_named(folder: Path, descriptor: int, words: str) -> None:
+    photo, output = ("-", "out.hvq") if descriptor == 0 else ("photo.png", "-")
+    redirection = "<&-" if descriptor == 0 else ">&-"
+    before = contents(folder)
+    found = subprocess.run(
+        ["sh", "-c", f'"$@" {redirection}', "sh", *COMMAND, "encode", photo, "-o", output, *MODEL],
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    assert (found.returncode, found.stderr) == (1, f"Error: {words} is closed\n".encode())
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
+def test_too_little_memory_is_said_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def exhaust(*_: object, **__: object) -> bytes:
+        raise error
+
+    monkeypatch.setattr(Codec, "compress", exhaust)
+    before = contents(folder)
+    result = call(folder, "encode", "photo.png", "-o", "out.hvq", *MODEL)
+    assert "not enough memory" in error_line(result, 1)
+    assert contents(folder) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs names that are no Unicode")
+def test_compare_takes_names_that_are_no_unicode(folder: Path) -> None:
+    name = os.fsdecode(b"bad\xff.png")
+    (folder / "photo.png").rename(folder / name)
+    result = call(folder, "compare", name, "-o", "report.html", "--rates", "0.9", *MODEL)
+    assert result.returncode == 0
+    assert "bad\ufffd.png" in (folder / "report.html").read_text("utf-8")

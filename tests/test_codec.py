@@ -311,6 +311,24 @@ def test_all_bytes_count_for_the_size(codec: Codec, cat: Pixels) -> None:
         codec.compress(image, max_bytes=1600)
 
 
+def test_rates_are_met_beside_much_metadata_and_alpha(codec: Codec, cat: Pixels) -> None:
+    """Of a file that is mostly what no lambda changes."""
+    noise = np.random.default_rng(1)
+    image = Image.fromarray(cat)
+    Metadata(xmp=noise.bytes(30_000)).attach_to(image)
+    least, most = (len(codec.compress(image, quality=quality)) for quality in (0, 100))
+    for limit in (least + 200, (least + most) // 2, most - 200):
+        size = len(codec.compress(image, max_bytes=limit))
+        assert limit - 40 <= size <= limit
+    alpha = noise.integers(0, 256, (*cat.shape[:2], 1), dtype=np.uint8)
+    matted = Image.fromarray(np.dstack([cat, alpha]))
+    sizes = [len(codec.compress(matted, quality=quality)) for quality in (10, 90)]
+    middle = sum(sizes) / 2
+    size = len(codec.compress(matted, bpp=8 * middle / (matted.width * matted.height)))
+    assert size == pytest.approx(middle, abs=0.01 * middle + 1)
+    assert middle - 60 <= len(codec.compress(matted, max_bytes=round(middle))) <= middle
+
+
 def test_a_rate_below_the_minimum_is_refused_and_the_minimum_named(
     codec: Codec, coffee: Pixels
 ) -> None:

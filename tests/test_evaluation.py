@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hvqcodec import ImageError, compress
+from hvqcodec import ImageError, ModelError, compress
 from hvqcodec.metrics import Metrics
 from hvqcodec.metrics.evaluation import MAX_PSNR, displayed, evaluate
 from hvqcodec.models.cards import DEFAULT, list_models
@@ -95,3 +95,17 @@ def test_command_with_a_file_that_is_no_image(tmp_path: Path, pair: tuple[Path, 
     assert (result.returncode, result.stdout) == (1, b"")
     assert result.stderr.decode().count("\n") == 1
     assert b"text.png" in result.stderr
+
+
+def test_lpips_is_left_out_where_it_sees_nothing(networks: Path, astronaut: Pixels) -> None:
+    for side in (1, 30, 31):
+        photo = astronaut[:side, :40] if side > 1 else astronaut[:1, :1]
+        found = evaluate(photo, photo, networks)
+        line = "LPIPS is left out: it needs sides of 31 pixels"
+        assert (line in found.left_out) == (side < 31) == ("lpips" not in found.figures)
+
+
+def test_damaged_networks_are_named(tmp_path: Path, astronaut: Pixels) -> None:
+    (tmp_path / "lpips_alex.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match="not the weights of a network"):
+        evaluate(astronaut, astronaut, tmp_path)

@@ -178,6 +178,17 @@ FAILURES: dict[str, tuple[Callable[[], object], type[HvqError], str]] = {
         "ask for no more",
     ),
     "no shares": (lambda: compress(GREY, ratios=(1, 1, 1), model=TINY), RateError, "shares of 1"),
+    "two shares": (
+        lambda: compress(GREY, ratios=(0.5, 0.5), model=TINY),  # type: ignore[arg-type]
+        RateError,
+        "shares of 1",
+    ),
+    "no name": (lambda: compress_file(""), FileError, "'' names no file"),
+    "a device without numbers": (
+        lambda: compress(GREY, model=TINY, device="meta"),
+        ModelError,
+        "cannot be used",
+    ),
     "no model": (lambda: compress(GREY, model="nowhere"), ModelError, "one of these"),
     "no device": (lambda: compress(GREY, model=TINY, device="no"), ModelError, "cannot be used"),
     "no stream": (lambda: decompress(b"text" * 9, model=TINY), BitstreamError, "not an .hvq"),
@@ -217,6 +228,21 @@ def test_unknown_words_are_the_callers_mistake(coded: bytes) -> None:
         decompress(coded, model=TINY, output="jpeg")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="sharpness"):
         compress(GREY, model=TINY, sharpness=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("given", ["coded.hvq", Path("coded.hvq"), None])
+def test_paths_are_not_taken_for_bytes(folder: Path, given: object) -> None:
+    with pytest.raises(TypeError, match=r"pass the bytes of an \.hvq file, not .*_file take paths"):
+        decompress(given, model=TINY)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_of_every_kind(folder: Path, coded: bytes, kind: Callable[[bytes], bytes]) -> None:
+    photo = (folder / "photo.png").read_bytes()
+    assert compress(kind(photo), model=TINY) == compress("photo.png", model=TINY)
+    decoded = decompress(kind(coded), model=TINY, output="numpy")
+    np.testing.assert_array_equal(decoded, decompress(coded, model=TINY, output="numpy"))
+    assert hvqcodec.probe(kind(coded)) == hvqcodec.probe(coded)
 
 
 def test_type_checkers_may_use_the_annotations() -> None:

@@ -1,5 +1,7 @@
 import os
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,37 @@ def test_files_get_the_usual_permissions(tmp_path: Path, umask: int) -> None:
     finally:
         os.umask(before)
     assert (tmp_path / "photo.hvq").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other permissions")
+def test_a_file_that_is_replaced_hands_on_its_permissions(folder: Path) -> None:
+    (folder / "out.hvq").chmod(0o600)
+    write_atomically(folder / "out.hvq", b"new")
+    assert (folder / "out.hvq").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other permissions")
+def test_writing_in_threads_leaves_the_umask_alone(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            paths = [tmp_path / str(number) for number in range(400)]
+            list(pool.map(lambda path: write_atomically(path, b"data"), paths))
+    finally:
+        sys.setswitchinterval(interval)
+        found = os.umask(before)
+    assert found == 0o027
+    assert {path.stat().st_mode & 0o777 for path in paths} == {0o640}
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".hvq")
+    write_atomically(path, b"data")
+    assert contents(tmp_path) == {path.name: b"data"}
+    with pytest.raises(FileError, match="name too long"):
+        check_output(tmp_path / ("n" * 300), tmp_path / "in.png", overwrite=False)
 
 
 def test_readers_see_the_old_file_or_the_new_one(tmp_path: Path) -> None:

@@ -155,6 +155,26 @@ def test_sixteen_bits_are_rounded_to_eight(camera: Pixels, mode: str) -> None:
     np.testing.assert_array_equal(picture.rgb, np.stack([grey] * 3, 2))
 
 
+@pytest.mark.filterwarnings("ignore:an image of 16 bits")
+def test_transparency_of_sixteen_bits_is_kept(camera: Pixels, tmp_path: Path) -> None:
+    deep = camera[100:140, 200:260].astype(np.uint16) * 257
+    hidden = int(deep[0, 0])
+    Image.fromarray(deep).save(tmp_path / "photo.png", transparency=hidden)
+    picture = read_picture(tmp_path / "photo.png")
+    assert picture.mode == Mode.GREY
+    assert picture.alpha is not None
+    np.testing.assert_array_equal(picture.alpha, np.where(deep == hidden, 0, 255))
+
+
+def test_the_limit_of_pillow_is_named(
+    crop: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crop.save(tmp_path / "photo.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", crop.width * crop.height // 3)
+    with pytest.raises(ImageError, match=r"photo\.png: .* PIL\.Image\.MAX_IMAGE_PIXELS"):
+        read_picture(tmp_path / "photo.png")
+
+
 def test_sixteen_bit_pgm_is_scaled(camera: Pixels) -> None:
     """Pillow opens it as I; its own conversion makes nearly all of it white."""
     grey = camera[100:140, 200:260]

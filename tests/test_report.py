@@ -86,6 +86,16 @@ def test_formats_that_pillow_lacks_are_left_out(
     assert "AVIF" not in to_html(found).split("<main>")[1].split("<script")[0]
 
 
+def test_formats_that_cannot_hold_the_size_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, codec: Codec, cat: Pixels
+) -> None:
+    monkeypatch.setitem(sys.modules, "ssimulacra2.ssimulacra2", None)
+    wide = np.ascontiguousarray(np.tile(cat[:16, :256], (1, 65, 1)))
+    found = compare(wide, [0.5], codec)
+    assert [coded.codec for coded in found.rates[0].coded] == ["hvq", "JPEG", "AVIF"]
+    assert "WebP is left out: it holds sides of 16383 pixels at most" in found.left_out
+
+
 def test_overlays(cat: Pixels, codec: Codec) -> None:
     levels, bits = codec.maps(codec.compress(cat, ratios=(0.2, 0.3, 0.5)))
     picture = np.asarray(granularity_overlay(levels, 451, 300))

@@ -201,6 +201,16 @@ class _Reader:
         raise BitstreamError(f"the file is damaged: a bad number in its {what}")
 
 
+def as_bytes(data: bytes) -> bytes:
+    """data: bytes, bytearray or memoryview. Raises TypeError for all else, paths above all."""
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(
+            f"pass the bytes of an .hvq file, not {type(data).__name__}; functions whose names "
+            "end in _file take paths"
+        )
+    return bytes(data)
+
+
 def varint(value: int) -> bytes:
     """LEB128 of 0 <= value < 2^35."""
     out = bytearray()

@@ -8,7 +8,7 @@ from PIL import Image
 
 from hvqcodec import rate
 from hvqcodec.alpha import pack_alpha, unpack_alpha
-from hvqcodec.bitstream import Bitstream, Section
+from hvqcodec.bitstream import Bitstream, Section, as_bytes
 from hvqcodec.choices import DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
@@ -16,7 +16,7 @@ from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
 from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
-from hvqcodec.errors import BitstreamError, UnknownFingerprintError
+from hvqcodec.errors import BitstreamError, TooManyPixelsError, UnknownFingerprintError
 from hvqcodec.granularity import allocate_by_entropy
 from hvqcodec.image import (
     ImageResult,
@@ -75,9 +75,9 @@ class Codec:
     ) -> bytes:
         """The bytes of an `.hvq` file. Give at most one of the first four choices.
 
-        image: PIL image; path or open file; uint8 array, (H, W) or (H, W, 1 ... 4); tensor
-            of uint8 or of floats in [0, 1], (1 ... 4, H, W). Channels: grey, grey and alpha,
-            RGB, RGBA. Alpha is kept without loss.
+        image: PIL image; path, open file or bytes of an image file; uint8 array, (H, W) or
+            (H, W, 1 ... 4); tensor of uint8 or of floats in [0, 1], (1 ... 4, H, W). Channels:
+            grey, grey and alpha, RGB, RGBA. Alpha is kept without loss.
         quality: 0 ... 100, the same trade of size for looks on every image; 50 if nothing
             is said.
         bpp: bits per pixel, all bytes but metadata; met within 1 % or 16 bytes, whichever
@@ -92,7 +92,8 @@ class Codec:
             chooses the granularity of each block; files decode as quickly.
         tile: side in pixels of the squares in which the networks take the image, which
             bounds the memory; chosen by its size if nothing is said.
-        max_pixels: a larger image is refused.
+        max_pixels: a larger image is refused. Of files Pillow refuses those above its own
+            limit as well, `PIL.Image.MAX_IMAGE_PIXELS`.
         progress: called with the share of the work that is done, from 0 to 1.
         Raises ImageError, and RateError for a rate that cannot be met. Warns with
         HvqWarning where the image is coded otherwise than one might expect.
@@ -126,7 +127,11 @@ class Codec:
                 levels = scene.choose(lambda_, self.model.normative.map_tables)
             return code(levels)
 
-        target = rate.target_of(bpp, max_bytes, picture.pixels, strict_rate)
+        alpha_bytes = len(extras.get(Section.ALPHA, b""))
+        metadata_bytes = sum(map(len, extras.values())) - alpha_bytes
+        target = rate.target_of(
+            bpp, max_bytes, picture.pixels, strict_rate, alpha_bytes, metadata_bytes
+        )
         if ratios is not None:
             data = code(allocate_by_entropy(to_grey(blocks), ratios)).data
         elif target is None:
@@ -194,7 +199,7 @@ class Codec:
         """
         if output not in get_args(ResultKind):
             raise ValueError(f"output must be one of {get_args(ResultKind)}, not {output!r}")
-        stream = Bitstream.from_bytes(data)
+        stream = Bitstream.from_bytes(as_bytes(data))
         symbols = self._symbols(stream, max_pixels)
         metadata = Metadata.from_sections(stream.sections, max_metadata_bytes)
         with step("synthesis"):
@@ -212,7 +217,7 @@ class Codec:
                 f"{self.model.fingerprint.hex()}: load the model that made it"
             )
         if stream.width * stream.height > max_pixels:
-            raise BitstreamError(
+            raise TooManyPixelsError(
                 f"the file declares {stream.width} x {stream.height} pixels, more than the "
                 f"limit of {max_pixels}"
             )

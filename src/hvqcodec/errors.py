@@ -32,6 +32,12 @@ class UnsupportedVersionError(BitstreamError):
     advice = "a newer release may read it"
 
 
+class TooManyPixelsError(BitstreamError):
+    """The file declares more pixels than the limit allows."""
+
+    advice = "raise the limit (max_pixels, --max-pixels) if you trust the file"
+
+
 class ModelError(HvqError):
     """A model cannot be found, read or trusted."""
 
@@ -54,11 +60,19 @@ class MissingError(HvqError):
 
 @contextmanager
 def in_file(name: object) -> Iterator[None]:
-    """Damage that shows within the block is that of the file of this name."""
+    """What is wrong with a file within the block is wrong with the file of this name."""
     try:
         yield
-    except BitstreamError as error:
+    except (BitstreamError, UnknownFingerprintError) as error:
         raise type(error)(f"{name}: {error.args[0]}") from None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Torch says so in errors of several kinds."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and any(words in str(error) for words in ("out of memory", "allocate memory"))
+    )
 
 
 def notice(message: str) -> None:

@@ -5,9 +5,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
-from hvqcodec.bitstream import Bitstream
+from hvqcodec.bitstream import Bitstream, as_bytes
 from hvqcodec.errors import in_file
-from hvqcodec.files import check_output, read_file, write_atomically
+from hvqcodec.files import check_output, named, read_file, write_atomically
 from hvqcodec.models.cards import DEFAULT, model_for
 from hvqcodec.saving import format_of, to_file_bytes
 
@@ -29,8 +29,8 @@ def compress(
 ) -> bytes:
     """An image to the bytes of an `.hvq` file: `Codec.compress`, with the model loaded once.
 
-    img: PIL image; path or open file; uint8 array, (H, W) or (H, W, 1 ... 4); tensor of
-        uint8 or of floats in [0, 1], (1 ... 4, H, W).
+    img: PIL image; path, open file or bytes of an image file; uint8 array, (H, W) or
+        (H, W, 1 ... 4); tensor of uint8 or of floats in [0, 1], (1 ... 4, H, W).
     model: name, path of a `.safetensors` file, or `hub:organisation/name[@revision]`.
     choices: at most one of `quality` (0 ... 100; 50 if nothing is said), `bpp` (bits per
         pixel), `max_bytes` and `ratios`; `strict_rate`, `strip`, `effort`, `tile`, `max_pixels`,
@@ -93,6 +93,7 @@ def decompress(
     >>> hvqcodec.decompress(data, output="numpy").shape
     (512, 512, 3)
     """
+    data = as_bytes(data)
     model = model or model_for(Bitstream.from_bytes(data).fingerprint)
     codec = _codec(fspath(model), device)
     return codec.decompress(data, output, **choices)
@@ -116,7 +117,7 @@ def compress_file(
     >>> hvqcodec.compress_file("photo.png", bpp=0.2).name
     'photo.hvq'
     """
-    source = Path(source)
+    source = named(source)
     destination = Path(destination) if destination else source.with_suffix(".hvq")
     check_output(destination, source, overwrite)
     data = compress(source, model=model, device=device, **choices)
@@ -145,7 +146,7 @@ def decompress_file(
     >>> hvqcodec.decompress_file(name, "small.jpg").name
     'small.jpg'
     """
-    source = Path(source)
+    source = named(source)
     destination = Path(destination) if destination else source.with_suffix(".png")
     format_of(destination.suffix)
     check_output(destination, source, overwrite)

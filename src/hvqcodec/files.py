@@ -1,9 +1,11 @@
 """Files: read whole, written whole or not at all."""
 
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 
 from hvqcodec.errors import FileError
@@ -11,6 +13,11 @@ from hvqcodec.errors import FileError
 
 def check_output(output: Path, source: Path, overwrite: bool) -> None:
     """Raises FileError, before any work is done, if the output must not be written."""
+    with file_errors(output):
+        _check_output(output, source, overwrite)
+
+
+def _check_output(output: Path, source: Path, overwrite: bool) -> None:
     if output.is_dir():
         raise FileError(f"{output} is a folder: give the name of a file")
     if not output.parent.is_dir():
@@ -36,6 +43,14 @@ def file_errors(path: Path) -> Iterator[None]:
         raise FileError(f"{path}: {error.strerror or error}") from error
 
 
+def named(path: str | PathLike[str]) -> Path:
+    """Raises FileError for what can name no file."""
+    found = Path(path)
+    if not found.name:
+        raise FileError(f"{str(path)!r} names no file")
+    return found
+
+
 def read_file(path: Path) -> bytes:
     """Raises FileError."""
     with file_errors(path):
@@ -43,25 +58,22 @@ def read_file(path: Path) -> bytes:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """The destination is absent, the old file or the complete new one, at any moment.
+    """The destination is absent, the old file or the complete new one, at any moment. A file
+    that is replaced hands on its permissions.
 
     Raises FileError.
     """
+    # Neither a long name nor one that another process takes at this moment.
+    part = path.with_name(f".hvq-{secrets.token_hex(8)}")
     with file_errors(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with part.open("xb") as file:
+                if path.exists():
+                    part.chmod(stat.S_IMODE(path.stat().st_mode))
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~current_umask())
-            os.replace(name, path)
+            os.replace(part, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
             raise
-
-
-def current_umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

@@ -6,8 +6,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvqcodec.errors import RateError
-
 COARSE, MEDIUM, FINE = 0, 1, 2
 """Levels, in the order in which they are sent."""
 
@@ -76,13 +74,12 @@ def allocate_by_entropy(
     entropy of their grey histogram; the shares `ratios` (fine, medium, coarse) set the cuts.
 
     grey: (H, W), sides multiples of 16.
-    Returns levels, (H/8, W/8); raises RateError for ratios that are no shares of 1.
+    ratios: three shares of 1 (`rate.check_choices`).
+    Returns levels, (H/8, W/8).
     Blocks as dull as the first one beyond a cut stay
     beyond it, so that ties never get finer: a flat image is all coarse, unless coarse
     has no share.
     """
-    if not (min(ratios) >= 0 and abs(sum(ratios) - 1) <= 1e-6):
-        raise RateError(f"the ratios fine, medium, coarse must be shares of 1, not {ratios}")
     rows = range(0, len(grey), 16)
     entropy = np.array([block_entropies(grey[top : top + 16]) for top in rows])  # (H/16, W/16)
     ranked = np.sort(entropy, None)[::-1]

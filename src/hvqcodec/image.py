@@ -1,6 +1,7 @@
 """Images in and out: what people hand over, to RGB pixels and back."""
 
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -20,9 +21,10 @@ from hvqcodec.metadata import Metadata, as_displayed, upright
 
 Pixels = NDArray[np.uint8]
 
-ImageSource = Image.Image | Pixels | Tensor | str | PathLike[str] | BinaryIO
+ImageSource = Image.Image | Pixels | Tensor | str | PathLike[str] | BinaryIO | bytes
 """PIL image; (H, W) or (H, W, 1 ... 4) uint8 array; (1 ... 4, H, W) tensor of uint8 or of
-floats in [0, 1]; path; or open binary file. Channels: grey, grey and alpha, RGB, RGBA."""
+floats in [0, 1]; path; open binary file; or the bytes of an image file. Channels: grey, grey
+and alpha, RGB, RGBA."""
 
 ImageResult = Image.Image | Pixels | Tensor
 ResultKind = Literal["pil", "numpy", "torch"]
@@ -65,6 +67,8 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
         return _from_pil(_from_array(_from_tensor(source)), strip, max_pixels)
     if isinstance(source, np.ndarray):
         return _from_pil(_from_array(source), strip, max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        source = BytesIO(source)
     is_path = isinstance(source, str | PathLike)
     name = source if is_path else getattr(source, "name", "the image")
     try:
@@ -74,15 +78,18 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
             return _from_pil(image, strip, max_pixels)
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{name}: {error}") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(
+            f"{name}: {error}: raise Pillow's own limit, PIL.Image.MAX_IMAGE_PIXELS"
+        ) from None
     except HvqError as error:
         raise type(error)(f"{name}: {error}") from None
     except HvqWarning:  # where the caller has made errors of warnings
         raise
     # On damaged files Pillow's readers raise errors of every kind.
     except Exception as error:
-        unknown = isinstance(error, UnidentifiedImageError)
+        # A damaged .hvq file has a cause, which the plugin for Pillow gives.
+        unknown = isinstance(error, UnidentifiedImageError) and not error.__cause__
         reason = "its format is unknown" if unknown else error
         raise ImageError(f"{name}: cannot be read as an image ({reason})") from None
 
@@ -119,7 +126,7 @@ def _from_array(array: Pixels) -> Image.Image:
 def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
     # An MPO is a JPEG with a second picture behind the first, not an animation.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise ImageError("an animation cannot be encoded: pass one of its frames")
+        raise ImageError("an animation cannot be encoded: pass a copy of one of its frames")
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
     if image.width * image.height > max_pixels:
@@ -162,8 +169,14 @@ def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Mode L, LA, RGB or RGBA."""
     if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32
-        grey = np.asarray(image).clip(0, 65535).astype(np.float32) / 257
-        return Image.fromarray(np.round(grey).astype(np.uint8))
+        values = np.asarray(image)
+        grey = values.clip(0, 65535).astype(np.float32) / 257
+        result = Image.fromarray(np.round(grey).astype(np.uint8))
+        if "transparency" in image.info:  # the one value that is
+            result.putalpha(
+                Image.fromarray(255 * (values != image.info["transparency"]).astype(np.uint8))
+            )
+        return result
     if image.mode in ("La", "RGBa"):
         return image.convert(image.mode.upper())
     is_grey = image.mode in ("1", "L", "LA")

@@ -1,7 +1,7 @@
 """From what is wanted, a quality or a size, to a lambda."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -42,10 +42,13 @@ class Target:
     """Never to be exceeded, and of the whole file; else to be met, metadata aside."""
     strict: bool = False
     """An image that cannot use so many is an error."""
+    fixed: int = 0
+    """Of the bytes that count, those that no lambda changes: alpha, and metadata in a limit."""
 
     @property
     def slack(self) -> float:
-        return max(TOLERANCE * self.size, TOLERANCE_BYTES)
+        share = TOLERANCE * (self.size - self.fixed if self.is_limit else self.size)
+        return max(share, TOLERANCE_BYTES)
 
     def counted(self, coded: Coded) -> int:
         return len(coded.data) if self.is_limit else coded.image_bytes
@@ -65,11 +68,16 @@ class Target:
 
 
 def check_choices(
-    quality: float | None, bpp: float | None, max_bytes: int | None, ratios: object
+    quality: float | None,
+    bpp: float | None,
+    max_bytes: int | None,
+    ratios: Sequence[float] | None,
 ) -> None:
-    """Raises RateError if several are given, or one that is no number that it could be."""
+    """Raises RateError if several are given, or one that is not what it could be."""
     if sum(choice is not None for choice in (quality, bpp, max_bytes, ratios)) > 1:
         raise RateError("give one of quality, bpp, max_bytes and ratios, not several")
+    if ratios is not None and not are_shares(ratios):
+        raise RateError(f"the ratios fine, medium, coarse must be shares of 1, not {ratios}")
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"a quality lies between 0 and 100: {quality} does not")
     for name, value in (("bpp", bpp), ("max_bytes", max_bytes)):
@@ -77,14 +85,25 @@ def check_choices(
             raise RateError(f"{name} must be a positive number, not {value}")
 
 
+def are_shares(ratios: Sequence[float]) -> bool:
+    return len(ratios) == 3 and min(ratios) >= 0 and abs(sum(ratios) - 1) <= 1e-6
+
+
 def target_of(
-    bpp: float | None, max_bytes: int | None, pixels: int, strict: bool = False
+    bpp: float | None,
+    max_bytes: int | None,
+    pixels: int,
+    strict: bool = False,
+    alpha_bytes: int = 0,
+    metadata_bytes: int = 0,
 ) -> Target | None:
     """Of checked choices; None if neither is made."""
     if bpp is not None:
-        return Target(round(min(bpp * pixels / 8, ENOUGH)), pixels, strict=strict)
+        size = round(min(bpp * pixels / 8, ENOUGH))
+        return Target(size, pixels, strict=strict, fixed=alpha_bytes)
     if max_bytes is not None:
-        return Target(int(min(max_bytes, ENOUGH)), pixels, is_limit=True)
+        fixed = alpha_bytes + metadata_bytes
+        return Target(int(min(max_bytes, ENOUGH)), pixels, is_limit=True, fixed=fixed)
     return None
 
 
@@ -124,7 +143,7 @@ def meet_target(
     tolerance = target.slack / 2 if target.is_limit else target.slack
     wanted = limit - tolerance
     below = above = None  # (estimate aimed at, bytes that it gave)
-    aim = min(max(8 * wanted / OVERHEAD, least), most)
+    aim = min(max(8 * (wanted - target.fixed) / OVERHEAD, least), most)
     results: list[Coded] = []
     for _ in range(TRIES):
         result = code(lambda_for(estimate, aim))
@@ -145,7 +164,8 @@ def meet_target(
         elif aim <= least and excess > 0:
             break
         else:
-            aim = min(max(aim * wanted / size, least), most)
+            factor = (wanted - target.fixed) / (size - target.fixed)
+            aim = min(max(aim * factor, least), most)
     fitting = [result for result in results if target.counted(result) <= limit]
     if not fitting:
         smallest = code(LAMBDA_MAX)

@@ -44,8 +44,10 @@ def encode_in_processes(
                 del running[future]
                 idle.append(pool)
     finally:
-        for pool in [*idle, *(pool for pool, *_ in running.values())]:
+        for pool, *_ in running.values():
             pool.shutdown(wait=False, cancel_futures=True)
+        for pool in idle:  # Python's own end would race with theirs
+            pool.shutdown()
 
 
 def _pool() -> ProcessPoolExecutor:

@@ -11,8 +11,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from hvqcodec.errors import HvqError, HvqWarning, ImageError
-from hvqcodec.models.cards import card_text
+from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory
+from hvqcodec.models.cards import card_of
 from hvqcodec.optional import require
 
 _WITHOUT_TRACE = ("tile", "max_pixels", "progress")
@@ -32,7 +32,7 @@ class Settings:
 
     def digest(self) -> str:
         """Equal where equal files come out. Raises ModelError."""
-        fingerprint = json.loads(card_text(self.model))["fingerprint"]
+        fingerprint = card_of(self.model)["fingerprint"]
         given = {name: value for name, value in self.choices.items() if name not in _WITHOUT_TRACE}
         text = json.dumps([fingerprint, given], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -74,8 +74,8 @@ class Record:
     """A digest of the model and the choices."""
 
     def to_line(self) -> str:
-        """JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        """JSON in ASCII: names may hold what ends a line, or what is no UTF-8."""
+        return json.dumps(asdict(self))
 
 
 Engine = Callable[[Settings, Sequence[Job], int], Iterator[tuple[Job, Outcome]]]
@@ -106,7 +106,9 @@ class Worker:
                 data = self.codec.compress(open_source(source), **self.choices)
             except HvqError as error:
                 fault = " ".join(str(error).split())
-            except MemoryError:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 fault = "not enough memory"
         if fault and source not in fault:
             fault = f"{source}: {fault}"

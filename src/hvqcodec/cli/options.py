@@ -10,9 +10,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from hvqcodec.choices import Choices
+from hvqcodec.errors import FileError
 from hvqcodec.files import read_file, write_atomically
 from hvqcodec.limits import MAX_PIXELS
 from hvqcodec.models import cards
+from hvqcodec.rate import check_choices
 
 if TYPE_CHECKING:
     from hvqcodec.codec import Codec
@@ -49,7 +51,7 @@ device_option = click.option(
     "--device", default="cpu", show_default=True, help="Of the networks: cpu, cuda, cuda:1, ..."
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), metavar="N", help="Of the processor; all without it."
+    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Of the processor; all without it."
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 tile_option = click.option(
@@ -127,6 +129,7 @@ def encoding_choices(command: Callable[..., None]) -> Callable[..., None]:
     def checked(**given: Any) -> None:
         allocation, choices = given.pop("allocation"), {"bpp": given.pop("rate")}
         choices |= {name: given.pop(name) for name in Choices.__annotations__ if name in given}
+        check_choices(*(choices[name] for name in ("quality", "bpp", "max_bytes", "ratios")))
         if choices["strict_rate"] and choices["bpp"] is None:
             raise click.UsageError("--strict-rate goes with --rate")
         if (allocation == "entropy") != (choices["ratios"] is not None):
@@ -153,12 +156,18 @@ def name_of(path: Path) -> str:
 
 
 def read(path: Path) -> bytes:
-    return sys.stdin.buffer.read() if path == STREAM else read_file(path)
+    if path != STREAM:
+        return read_file(path)
+    if sys.stdin is None:
+        raise FileError("standard input is closed")
+    return sys.stdin.buffer.read()
 
 
 def write(path: Path, data: bytes) -> None:
-    if path == STREAM:
+    if path != STREAM:
+        write_atomically(path, data)
+    elif sys.stdout is None:
+        raise FileError("standard output is closed")
+    else:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
-    else:
-        write_atomically(path, data)

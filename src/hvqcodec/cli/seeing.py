@@ -73,10 +73,15 @@ def compare(
     codec = load_codec(model, device, threads)
     with progress_bar("comparing") as progress:
         comparison = compare(
-            photo, rates, codec, name=photo.name, perceptual=perceptual, progress=progress
+            photo,
+            rates,
+            codec,
+            name=click.format_filename(photo.name),
+            perceptual=perceptual,
+            progress=progress,
         )
     write_atomically(output, to_html(comparison).encode())
-    click.echo(output)
+    click.echo(click.format_filename(output))
 
 
 @click.command()
@@ -93,7 +98,7 @@ def view(file: Path, model: str | None, max_pixels: int) -> None:
     write_atomically(copy, to_file_bytes(image, copy.suffix))
     if click.launch(str(copy)):
         raise HvqError(f"no viewer could be started; the picture is {copy}")
-    click.echo(copy)
+    click.echo(click.format_filename(copy))
 
 
 @click.command()

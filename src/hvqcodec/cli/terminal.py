@@ -11,7 +11,7 @@ import click
 
 from hvqcodec.batch.running import Summary
 from hvqcodec.batch.work import Record
-from hvqcodec.errors import HvqError, HvqWarning, RateError
+from hvqcodec.errors import HvqError, HvqWarning, RateError, is_out_of_memory
 
 QUIET_SECONDS = 2.0
 """What is done sooner needs no bar."""
@@ -55,6 +55,10 @@ class OneLine(click.Group):
         except OSError as error:
             name = f"{error.filename}: " if error.filename else ""
             fault = 1, f"{name}{error.strerror or error}"
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            fault = 1, "not enough memory: a smaller --tile needs less"
         say("Error", fault[1])
         return fault[0]
 

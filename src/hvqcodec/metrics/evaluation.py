@@ -16,6 +16,9 @@ from hvqcodec.saving import over_white
 MAX_PSNR = 100.0
 """Said of equal images, whose PSNR is infinite."""
 
+NEEDS = {"ms_ssim": MIN_SIDE, "ssimulacra2": MIN_SIDE, "lpips": 31}
+"""Sides in pixels, at least; AlexNet pools what it sees of fewer to nothing."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -60,10 +63,9 @@ def metrics_for(
     """What can be measured of such an image, and a line for each metric that cannot."""
     metrics = Metrics(Path(perceptual) if perceptual else None)
     left_out = metrics.add_optional()
-    if min(pixels.shape[:2]) < MIN_SIDE:
-        for name in ("ms_ssim", "ssimulacra2"):
-            if metrics.distances.pop(name, None):
-                left_out.append(f"{TITLES[name]} is left out: it needs sides of {MIN_SIDE} pixels")
+    for name, side in NEEDS.items():
+        if min(pixels.shape[:2]) < side and metrics.distances.pop(name, None):
+            left_out.append(f"{TITLES[name]} is left out: it needs sides of {side} pixels")
     return metrics, left_out
 
 

@@ -8,9 +8,12 @@ Both read plain safetensors files that are not part of the project:
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hvqcodec.errors import ModelError
 
 
 class PerceptualDistance(nn.Module):
@@ -18,7 +21,11 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        for name, tensor in load_file(weights).items():
+        try:
+            tensors = load_file(weights)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{weights}: not the weights of a network ({error})") from error
+        for name, tensor in tensors.items():
             self.register_buffer(name.replace(".", "_"), tensor)
 
     def features(self, image: Tensor) -> list[Tensor]:

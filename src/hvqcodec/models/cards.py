@@ -4,6 +4,7 @@ import json
 from importlib import resources
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from hvqcodec.bitstream import FINGERPRINT_BYTES
 from hvqcodec.errors import ModelError, UnknownFingerprintError
@@ -45,6 +46,17 @@ def card_text(name_or_path: str | PathLike[str]) -> str:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: the card of the model cannot be read ({error})") from error
+
+
+def card_of(name_or_path: str | PathLike[str]) -> dict[str, Any]:
+    """The card of a model, which names at least its fingerprint. Raises ModelError."""
+    try:
+        card: dict[str, Any] = json.loads(card_text(name_or_path))
+        bytes.fromhex(card["fingerprint"])
+    except (ValueError, KeyError, TypeError) as error:
+        path = model_path(name_or_path).with_suffix(".json")
+        raise ModelError(f"{path}: not the card of a model ({error!r})") from error
+    return card
 
 
 def model_for(fingerprint: bytes) -> str:

@@ -78,6 +78,8 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
         entries = normative.index_tables.entries.float() / ENTRY_SCALE
         networks.codebook.weight.copy_(entries)
     try:
+        if torch.device(device).type == "meta":
+            raise RuntimeError("it holds no numbers")
         networks = networks.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Torch raises either, by what is wrong with the name or with the machine.
     except (RuntimeError, AssertionError) as error:

@@ -15,7 +15,7 @@ from hvqcodec.errors import HvqWarning
 from hvqcodec.image import ImageSource
 from hvqcodec.metrics.evaluation import displayed, finite_figures, metrics_for
 from hvqcodec.metrics.measuring import Pixels
-from hvqcodec.report.rivals import available, best_within, encoder
+from hvqcodec.report.rivals import able, best_within, encoder
 
 HVQ = "hvq"
 
@@ -63,7 +63,7 @@ class Comparison:
     """(H, W, 3), as displayed."""
     rates: list[AtRate]
     left_out: list[str]
-    """A line for each metric that could not be measured."""
+    """A line for each metric that could not be measured, and for each codec likewise."""
 
 
 def compare(
@@ -82,7 +82,8 @@ def compare(
     """
     original = displayed(photo)
     metrics, left_out = metrics_for(original, perceptual)
-    names = (HVQ, *available())
+    rivals, too_small = able(max(original.shape[:2]))
+    names, left_out = (HVQ, *rivals), left_out + too_small
     done = 0
     at_rates = []
     for rate in rates:

@@ -17,11 +17,22 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 MAX_QUALITY = 100
+MAX_SIDE = {"JPEG": 65_500, "WebP": 16_383, "AVIF": 65_536}
 
 
 def available() -> list[str]:
     """Of `OPTIONS`, what this Pillow can write."""
     return [name for name in OPTIONS if name == "JPEG" or features.check(name.lower())]
+
+
+def able(side: int) -> tuple[list[str], list[str]]:
+    """Of those, what can hold so many pixels along a side, and a line for each that cannot."""
+    names = [name for name in available() if side <= MAX_SIDE[name]]
+    return names, [
+        f"{name} is left out: it holds sides of {MAX_SIDE[name]} pixels at most"
+        for name in available()
+        if name not in names
+    ]
 
 
 def encoder(name: str, image: Image.Image) -> Callable[[int], bytes]:

@@ -98,12 +98,13 @@ class Realism(train.Trainer):
             levels, _ = objective.choose_maps(predicted, train.ALLOCATE_SHARE)
             coarse, medium, fine = (model.codebook.snap(y) for y in analysed.embeddings)
         output = (objective.synthesis((coarse, medium, fine), levels) + 1) / 2
-        shown, target = moved(output, image)
-        distortion, _, metrics = objective.distortion(shown, target)
-        shown = shown.clamp(0, 1)  # as the decoder shows it
+        distortion, _, metrics = objective.distortion(*moved(output, image))
 
+        # Unlike networks that do not learn, this one had better meet the grid of the codes
+        # always at the same place: so it is best at finding what is woven along it.
+        shown = output.clamp(0, 1)  # as the decoder shows it
         self.opponent.zero_grad(set_to_none=True)
-        verdict = hinge(self.discriminator(target), self.discriminator(shown.detach()))
+        verdict = hinge(self.discriminator(image), self.discriminator(shown.detach()))
         verdict.backward()
         self.opponent.step()
 

@@ -35,7 +35,7 @@ from tests.helpers import TESTS, TINY, Pixels, psnr, symbols_of
 from training import checkpoint, export, tables, train
 from training.data import batches, load_photos, random_crop
 from training.masks import EncoderMaps, random_lambdas, random_map, random_maps
-from training.objective import Distortion, Weights
+from training.objective import Distortion, Weights, moved
 from training.optimisers import orthogonalise
 from training.survey import scenes, survey
 from training.validate import validate
@@ -228,7 +228,6 @@ def state_of(trainer: train.Trainer) -> dict[str, Tensor]:
     tensors |= {f"ema.{k}": v for k, v in trainer.average.items()}
     for name, optimiser in trainer.optimisers.items():
         tensors |= checkpoint.optimiser_tensors(name, optimiser, names, compact=False)
-    assert trainer.objective.usage is not None
     return tensors | {"usage": trainer.objective.usage, "bits": trainer.objective.code_bits}
 
 
@@ -673,3 +672,17 @@ def test_the_survey_counts_what_is_sent(photos: Path) -> None:
     for level in range(3):
         assert found.indices[level].sum() == sum(len(s.indices[level]) for s in sent)
     assert (found.activation_max >= 0).all()
+
+
+def test_both_pictures_are_moved_alike_to_every_place_of_a_fine_code() -> None:
+    image = torch.arange(64.0).view(1, 1, 8, 8)
+    torch.manual_seed(0)
+    places = set()
+    for _ in range(200):
+        a, b = moved(image, 100 + image)
+        assert torch.equal(a + 100, b)
+        assert torch.equal(a.flatten().sort()[0], image.flatten())
+        places.add(int(a[0, 0, 0, 0]))
+    rows, columns = ({place // 8 % 4 for place in places}, {place % 8 % 4 for place in places})
+    assert rows == columns == {0, 1, 2, 3}
+    assert len(places) == 16

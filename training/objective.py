@@ -111,7 +111,7 @@ class Objective:
     code_bits: Tensor = field(default_factory=lambda: torch.full((3,), 9.5))
     """Running mean of the bits per code, z included, that allocation counts with."""
     encoder_maps: EncoderMaps = field(default_factory=EncoderMaps)
-    usage: Tensor | None = None
+    usage: Tensor = field(init=False)
     """Running share of each codebook entry."""
     live: Tensor | None = None
     """Embeddings of the last batch, from which dead entries are re-seeded."""
@@ -246,13 +246,11 @@ class Objective:
     @torch.no_grad()
     def note_usage(self, index: Tensor) -> None:
         counts = torch.bincount(index, minlength=self.model.config.codes).float()
-        assert self.usage is not None
         self.usage.lerp_(counts / counts.sum(), 0.02)
 
     @torch.no_grad()
     def reseed_dead(self, optimiser: torch.optim.Optimizer) -> int:
         """Move entries that are hardly used onto live embeddings."""
-        assert self.usage is not None
         assert self.live is not None
         dead = (self.usage < 0.02 / len(self.usage)).nonzero()[:, 0]
         if len(dead):
@@ -268,7 +266,6 @@ class Objective:
 
     def perplexity(self) -> float:
         """Entries in effective use, out of K."""
-        assert self.usage is not None
         p = self.usage / self.usage.sum()
         return math.exp(-(p * (p + 1e-12).log()).sum().item())
 

@@ -147,6 +147,9 @@ def start_from(
 
 
 class Trainer:
+    """A run: model, optimisers, objective and schedule, from a checkpoint if there is one. A
+    stage of its own kind overrides `learns` and `loss`, and what it adds to a checkpoint."""
+
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = torch.device(options.device)
@@ -211,7 +214,6 @@ class Trainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Of a checkpoint."""
-        assert self.objective.usage is not None
         compact = self.options.compact
         tensors = {f"ema.{k}": v for k, v in self.average.items()}
         if not compact:

@@ -248,7 +248,7 @@ def metrics() -> Metrics:
         ("13.png", "coffee", 0.05, 1, 1.01),
         ("23.png", "chelsea", 0.05, 1, 1.01),
         # A dark sky, in files of 1 to 2 kB.
-        ("", "rocket", 0.15, 0.5, 1.02),
+        ("", "rocket", 0.25, 0.5, 1.02),
     ],
 )
 def test_up_a_ladder_of_rates(

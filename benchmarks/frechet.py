@@ -62,9 +62,10 @@ def crowd_of(photos: Iterable[Photo], network: LPIPS) -> Crowd:
 
 def frechet_distance(a: Crowd, b: Crowd) -> float:
     """|difference of the means|^2 + tr(A + B - 2 (A B)^(1/2))."""
-    root = square_root(a.covariance())
-    mixed = square_root(root @ b.covariance() @ root)
-    spread = (a.covariance() + b.covariance() - 2 * mixed).trace()
+    spread_a, spread_b = a.covariance(), b.covariance()
+    root = square_root(spread_a)
+    mixed = square_root(root @ spread_b @ root)
+    spread = (spread_a + spread_b - 2 * mixed).trace()
     return float((a.mean() - b.mean()).square().sum() + spread)
 
 

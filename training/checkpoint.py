@@ -43,6 +43,11 @@ def save(folder: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> Non
     os.replace(fresh, folder)
 
 
+def exists(folder: Path) -> bool:
+    """Or the one it was about to replace."""
+    return folder.exists() or folder.with_name(folder.name + ".old").exists()
+
+
 def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and facts of a checkpoint, or of the one it was about to replace."""
     if not (folder / "facts.json").exists():

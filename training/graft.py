@@ -13,7 +13,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hvqcodec.models.cards import model_path
+from hvqcodec.models.cards import card_of, model_path
 from hvqcodec.models.zoo import ENTRY_SCALE
 from training import checkpoint
 from training.export import half_networks, networks_of, training_facts, write_model
@@ -40,8 +40,7 @@ def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = 
     Raises SystemExit if the checkpoint has another analysis or codebook than the model: its
     synthesis has learned to decode something else.
     """
-    path = model_path(model)
-    tensors, card = load_file(path), json.loads(path.with_suffix(".json").read_text())
+    tensors, card = load_file(model_path(model)), card_of(model)
     networks, facts = networks_of(folder)
     own = half_networks(networks)
     for name, value in own.items():

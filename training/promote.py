@@ -38,8 +38,8 @@ from hvqcodec import Codec
 from hvqcodec.doctor import sample_picture
 from hvqcodec.metrics import Metrics, Pixels
 from hvqcodec.metrics.measuring import Distance
-from hvqcodec.metrics.perceptual import load_perceptual
-from hvqcodec.models.cards import DEFAULT, list_models, model_path
+from hvqcodec.metrics.perceptual import LPIPS
+from hvqcodec.models.cards import DEFAULT, card_of, list_models, model_path
 from training.data import load_photos, read_photo
 from training.graft import is_graft
 from training.validate import MOVED
@@ -122,7 +122,7 @@ def install(model: Path, facts: dict[str, Any], name: str = DEFAULT) -> None:
     """Copy the model and its card, with the figures added, into the package, and beside them
     the file by which `hvq doctor` sees that other machines decode the same."""
     WEIGHTS.mkdir(parents=True, exist_ok=True)
-    card = json.loads(model.with_suffix(".json").read_text()) | facts
+    card = card_of(model) | facts
     (WEIGHTS / f"{name}.hvq").write_bytes(Codec.load(model).compress(sample_picture()))
     shutil.copyfile(model, WEIGHTS / f"{name}.safetensors")
     (WEIGHTS / f"{name}.json").write_text(json.dumps(card, indent=1) + "\n")
@@ -139,8 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     metrics = Metrics(options.perceptual)
-    network, _ = load_perceptual(options.perceptual)
-    if network is None:
+    network = metrics.distances.get("lpips")
+    if not isinstance(network, LPIPS):
         parser.error(f"{options.perceptual} holds no lpips_alex.safetensors")
     metrics.distances["lpips_anywhere"] = anywhere(network)
     with tempfile.TemporaryDirectory() as folder:

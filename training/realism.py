@@ -62,7 +62,7 @@ class Realism(train.Trainer):
     """Distortion + weight x what the discriminator finds unreal; see `train.Trainer`."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        if not (options.start or (options.run / "checkpoint").exists()):
+        if not (options.start or checkpoint.exists(options.run / "checkpoint")):
             raise SystemExit("--start: give a model whose synthesis shall go on")
         torch.manual_seed(options.seed)
         self.discriminator = Discriminator().to(options.device)

@@ -158,7 +158,7 @@ class Trainer:
         tensors: dict[str, Tensor] = {}
         facts: dict[str, Any] = {"config": options.config}
         self.earlier: list[dict[str, Any]] = []
-        if folder.exists() or folder.with_name("checkpoint.old").exists():
+        if checkpoint.exists(folder):
             tensors, facts = checkpoint.load(folder)
         if options.start and not tensors:
             self.model, self.earlier = start_from(options.start, options.config, options.fresh)

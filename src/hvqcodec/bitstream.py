@@ -91,7 +91,17 @@ class Bitstream:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Bitstream":
-        """Raises BitstreamError, or UnsupportedVersionError for a newer version."""
+        """data: bytes, bytearray or memoryview.
+
+        Raises BitstreamError, or UnsupportedVersionError for a newer version; TypeError for
+        what is no bytes, paths above all.
+        """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(
+                f"pass the bytes of an .hvq file, not {type(data).__name__}; functions whose "
+                "names end in _file take paths"
+            )
+        data = bytes(data)
         header = Header.from_bytes(data)
         if len(data) != header.file_bytes:
             raise BitstreamError(
@@ -199,16 +209,6 @@ class _Reader:
                     break
                 return value
         raise BitstreamError(f"the file is damaged: a bad number in its {what}")
-
-
-def as_bytes(data: bytes) -> bytes:
-    """data: bytes, bytearray or memoryview. Raises TypeError for all else, paths above all."""
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise TypeError(
-            f"pass the bytes of an .hvq file, not {type(data).__name__}; functions whose names "
-            "end in _file take paths"
-        )
-    return bytes(data)
 
 
 def varint(value: int) -> bytes:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from hvqcodec import rate
 from hvqcodec.alpha import pack_alpha, unpack_alpha
-from hvqcodec.bitstream import Bitstream, Section, as_bytes
+from hvqcodec.bitstream import Bitstream, Section
 from hvqcodec.choices import DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
@@ -199,7 +199,7 @@ class Codec:
         """
         if output not in get_args(ResultKind):
             raise ValueError(f"output must be one of {get_args(ResultKind)}, not {output!r}")
-        stream = Bitstream.from_bytes(as_bytes(data))
+        stream = Bitstream.from_bytes(data)
         symbols = self._symbols(stream, max_pixels)
         metadata = Metadata.from_sections(stream.sections, max_metadata_bytes)
         with step("synthesis"):

@@ -5,7 +5,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
-from hvqcodec.bitstream import Bitstream, as_bytes
+from hvqcodec.bitstream import Bitstream
 from hvqcodec.errors import in_file
 from hvqcodec.files import check_output, named, read_file, write_atomically
 from hvqcodec.models.cards import DEFAULT, model_for
@@ -93,7 +93,6 @@ def decompress(
     >>> hvqcodec.decompress(data, output="numpy").shape
     (512, 512, 3)
     """
-    data = as_bytes(data)
     model = model or model_for(Bitstream.from_bytes(data).fingerprint)
     codec = _codec(fspath(model), device)
     return codec.decompress(data, output, **choices)

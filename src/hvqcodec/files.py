@@ -14,15 +14,12 @@ from hvqcodec.errors import FileError
 def check_output(output: Path, source: Path, overwrite: bool) -> None:
     """Raises FileError, before any work is done, if the output must not be written."""
     with file_errors(output):
-        _check_output(output, source, overwrite)
-
-
-def _check_output(output: Path, source: Path, overwrite: bool) -> None:
-    if output.is_dir():
-        raise FileError(f"{output} is a folder: give the name of a file")
-    if not output.parent.is_dir():
-        raise FileError(f"{output}: the folder {output.parent} does not exist")
-    if output.exists():
+        if output.is_dir():
+            raise FileError(f"{output} is a folder: give the name of a file")
+        if not output.parent.is_dir():
+            raise FileError(f"{output}: the folder {output.parent} does not exist")
+        if not output.exists():
+            return
         if source.exists() and output.samefile(source):
             raise FileError(f"{output} is the input itself: give another output")
         if not overwrite:

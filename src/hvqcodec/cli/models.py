@@ -19,7 +19,7 @@ def models_list(as_json: bool) -> None:
     """Names of the models inside the package."""
     names = cards.list_models()
     if as_json:
-        click.echo(json.dumps({name: json.loads(cards.card_text(name)) for name in names}))
+        click.echo(json.dumps({name: cards.card_of(name) for name in names}))
         return
     for name in names:
         click.echo(name)

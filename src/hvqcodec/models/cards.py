@@ -64,10 +64,8 @@ def model_for(fingerprint: bytes) -> str:
 
     Raises UnknownFingerprintError; never looks elsewhere.
     """
-    folder = resources.files("hvqcodec") / "weights"
     for name in list_models():
-        card = json.loads((folder / f"{name}.json").read_text())
-        if bytes.fromhex(card["fingerprint"])[:FINGERPRINT_BYTES] == fingerprint:
+        if bytes.fromhex(card_of(name)["fingerprint"])[:FINGERPRINT_BYTES] == fingerprint:
             return name
     raise UnknownFingerprintError(
         f"the file was made with a model of fingerprint {fingerprint.hex()}, which is not in "

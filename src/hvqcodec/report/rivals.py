@@ -27,11 +27,11 @@ def available() -> list[str]:
 
 def able(side: int) -> tuple[list[str], list[str]]:
     """Of those, what can hold so many pixels along a side, and a line for each that cannot."""
-    names = [name for name in available() if side <= MAX_SIDE[name]]
-    return names, [
+    names = available()
+    return [name for name in names if side <= MAX_SIDE[name]], [
         f"{name} is left out: it holds sides of {MAX_SIDE[name]} pixels at most"
-        for name in available()
-        if name not in names
+        for name in names
+        if side > MAX_SIDE[name]
     ]
 
 

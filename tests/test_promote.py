@@ -39,23 +39,32 @@ def test_fewer_bits_for_the_same_looks_are_promoted(factor: float, promoted: boo
     assert verdict.pop("frechet") == 0
     assert verdict == pytest.approx(dict.fromkeys(promote.JUDGES, 100 * (factor - 1)), abs=0.01)
     verdict["frechet"] = 0.0
-    assert promote.passes(verdict, graft=False) == promoted
+    assert promote.passes(verdict) == promoted
 
 
 def test_a_gain_is_not_bought_with_one_of_the_metrics() -> None:
     verdict = dict.fromkeys((*promote.JUDGES, "frechet"), -10.0)
-    assert promote.passes(verdict | {"ms_ssim": 1.9}, graft=False)
-    assert not promote.passes(verdict | {"ms_ssim": 2.1}, graft=False)
-    assert promote.passes(verdict | {"frechet": 4.9}, graft=False)
-    assert not promote.passes(verdict | {"frechet": 5.1}, graft=False)
+    assert promote.passes(verdict | {"ms_ssim": 1.9})
+    assert not promote.passes(verdict | {"ms_ssim": 2.1})
+    assert promote.passes(verdict | {"frechet": 4.9})
+    assert not promote.passes(verdict | {"frechet": 5.1})
 
 
 @pytest.mark.parametrize(
-    ("frechet", "dlp", "promoted"), [(-11.0, 4.9, True), (-9.0, -9.0, False), (-11.0, 5.1, False)]
+    ("frechet", "dlp", "promoted"), [(-11.0, 4.9, True), (-9.0, -2.0, False), (-11.0, 5.1, False)]
 )
-def test_a_graft_must_look_more_natural(frechet: float, dlp: float, promoted: bool) -> None:
+def test_a_graft_may_also_look_more_natural(frechet: float, dlp: float, promoted: bool) -> None:
     verdict = {"lpips_anywhere": 3.0, "dlp": dlp, "ms_ssim": 1.0, "frechet": frechet}
-    assert promote.passes(verdict, graft=True) == promoted
+    as_they_were = dict.fromkeys(verdict, 0.0)
+    assert promote.passes(verdict, as_they_were) == promoted
+    assert not promote.passes(verdict)
+
+
+@pytest.mark.parametrize("figure", [*promote.JUDGES, "frechet"])
+def test_a_graft_may_not_spoil_the_files_that_there_are(figure: str) -> None:
+    better = dict.fromkeys((*promote.JUDGES, "frechet"), -10.0)
+    assert promote.passes(better, better | {figure: 4.9})
+    assert not promote.passes(better, better | {figure: 5.1})
 
 
 def test_a_distance_below_all_of_the_present_ones_is_compared() -> None:
@@ -90,7 +99,7 @@ def test_the_embedded_model_is_replaced_only_by_a_better_one(
 ) -> None:
     """Photos, files and figures are real; what would be enough is not."""
     monkeypatch.setattr(promote, "RATES", (0.07, 0.085))
-    monkeypatch.setattr(promote, "passes", lambda verdict, graft: graft and promoted)
+    monkeypatch.setattr(promote, "passes", lambda verdict, old: bool(old) and promoted)
     photos = tmp_path / "photos"
     photos.mkdir()
     Image.fromarray(astronaut[:192, 128:384]).save(photos / "photo.png")
@@ -111,8 +120,16 @@ def test_the_embedded_model_is_replaced_only_by_a_better_one(
     card = json.loads(embedded.with_suffix(".json").read_text())
     assert set(card["validation"]) == {"0.07", "0.085"}
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()[:-1]]
-    assert [line.get("model") for line in lines] == [*2 * ["candidate"], *2 * ["present"], None]
-    assert card["percent_against_predecessor"] == lines[-1]["percent_against_present"]
+    assert [line.get("model") for line in lines] == [
+        *2 * ["candidate"],
+        *2 * ["present"],
+        None,
+        *2 * ["old files"],
+        None,
+    ]
+    assert card["percent_against_predecessor"] == lines[4]["percent_against_present"]
+    verdicts = lines[4]["percent_against_present"], lines[-1]["old_files_percent_against_present"]
+    assert verdicts[0] == pytest.approx(verdicts[1])  # which here have the same symbols
     sample = Codec.load(embedded).decompress(embedded.with_suffix(".hvq").read_bytes())
     assert np.asarray(sample).shape == sample_picture().shape
 

@@ -14,6 +14,7 @@ from hvqcodec.metrics.perceptual import DLP, LPIPS
 from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
 from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
+from training.flatness import flat_faults
 from training.masks import EncoderMaps, random_lambdas, random_maps
 
 
@@ -27,6 +28,8 @@ class Weights:
     codebook: float = 0.5
     commitment: float = 0.25
     head: float = 0.05
+    flat: float = 0.0
+    """Of `flat_faults`."""
     soft: float = 1.0
     """Of the bits that the soft assignment expects, beside those of the indices."""
 
@@ -47,6 +50,9 @@ class Distortion:
         metrics = {"mse": squared.mean((1, 2))}
         loss = self.weights.mse * metrics["mse"]
         cells = self.weights.mse * F.avg_pool2d(squared[:, None].detach(), 8)
+        if self.weights.flat:
+            metrics["flat"] = flat_faults(image, target)
+            loss = loss + self.weights.flat * metrics["flat"]
         for name, network in (("lpips", self.lpips), ("dlp", self.dlp)):
             if network is None:
                 continue
@@ -106,6 +112,9 @@ class Objective:
     """Of the soft assignment, in squared distance on the unit sphere."""
     entropy_only: bool = False
     """The hyperpriors and contexts alone learn; nothing is synthesised."""
+    critic: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]] | None = None
+    """Of the decoded pictures, as they are shown, and the images, RGB in [0, 1], (B, 3, H, W):
+    what they add to the loss, and what the progress line says of it."""
     analysis: Callable[[Tensor], Analysed] = field(init=False)
     synthesis: Callable[..., Tensor] = field(init=False)
     code_bits: Tensor = field(default_factory=lambda: torch.full((3,), 9.5))
@@ -154,8 +163,8 @@ class Objective:
             self.note_bits(level, mask, index_bits + z_bits)
         if self.entropy_only:
             return rate, parts
-        output = self.synthesis(tuple(sent), levels)
-        distortion, actual, metrics = self.distortion(*moved((output + 1) / 2, image))
+        output = (self.synthesis(tuple(sent), levels) + 1) / 2
+        distortion, actual, metrics = self.distortion(*moved(output, image))
         chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)
         # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
         head_loss = (chosen.exp() - actual * chosen).mean()
@@ -164,6 +173,9 @@ class Objective:
         loss = loss + self.weights.head * head_loss
         self.note_usage(torch.cat(indices))
         report = {name: value.mean().item() for name, value in metrics.items()}
+        if self.critic:
+            unreal, verdict = self.critic(output.clamp(0, 1), image)
+            loss, report = loss + unreal, report | verdict
         return loss, report | parts | {"head": head_loss.item()}
 
     @torch.no_grad()

@@ -17,17 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from hvqcodec.granularity import level_masks
 from training import checkpoint, train
-from training.objective import bits_by_part, laid_out, moved
 
 HEAD_START = 150
 """Steps in which the discriminator's word does not count yet; then it counts more and more,
 fully from twice as many on."""
 OPPONENT_LR = 4e-4
-NOTE_EVERY = 10
-"""Steps between two looks at the bits per code, by which the maps are made: they stay what they
-are, but a model does not tell them."""
+NORMATIVE = ("codebook.", "hyperpriors.", "contexts.")
+"""Parts of the networks that stay what they are."""
 
 
 class Discriminator(nn.Module):
@@ -70,9 +67,10 @@ class Realism(train.Trainer):
             self.discriminator.parameters(), OPPONENT_LR, betas=(0.5, 0.99), weight_decay=0.0
         )
         super().__init__(options)
+        self.objective.critic = self.unreal
 
     def learns(self, name: str) -> bool:
-        return name.startswith("synthesis.") and super().learns(name)
+        return not name.startswith(NORMATIVE) and super().learns(name)
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
         super().restore(tensors, facts)
@@ -90,19 +88,10 @@ class Realism(train.Trainer):
             | checkpoint.optimiser_tensors("opponent", self.opponent, names, False)
         )
 
-    def loss(self, image: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
-        objective, model = self.objective, self.model
-        with torch.no_grad():
-            analysed = objective.analysis(2 * image - 1)
-            predicted = model.distortion_head(analysed.features)
-            levels, _ = objective.choose_maps(predicted, train.ALLOCATE_SHARE)
-            coarse, medium, fine = (model.codebook.snap(y) for y in analysed.embeddings)
-        output = (objective.synthesis((coarse, medium, fine), levels) + 1) / 2
-        distortion, _, metrics = objective.distortion(*moved(output, image))
-
+    def unreal(self, shown: Tensor, image: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """See `Objective.critic`; the discriminator takes a step as well."""
         # Unlike networks that do not learn, this one had better meet the grid of the codes
         # always at the same place: so it is best at finding what is woven along it.
-        shown = output.clamp(0, 1)  # as the decoder shows it
         self.opponent.zero_grad(set_to_none=True)
         verdict = hinge(self.discriminator(image), self.discriminator(shown.detach()))
         verdict.backward()
@@ -112,29 +101,8 @@ class Realism(train.Trainer):
         unreal = -self.discriminator(shown).mean()
         self.discriminator.requires_grad_(True)
         weight = train.ramp(self.progress.steps, HEAD_START, 2 * HEAD_START)
-        weight *= self.options.adversarial
-        report = {name: value.mean().item() for name, value in metrics.items()}
-        report |= {"verdict": verdict.item(), "unreal": unreal.item()}
-        if self.progress.steps % NOTE_EVERY == 0:
-            report |= self.note_codes(analysed.embeddings, levels)
-        return distortion.mean() + weight * unreal, report
-
-    @torch.no_grad()
-    def note_codes(self, embeddings: Sequence[Tensor], levels: Tensor) -> dict[str, float]:
-        """Embeddings (B, D, h, w) by level, maps (B, H/8, W/8) -> bits per pixel by part."""
-        objective, parts = self.objective, {}
-        masks = level_masks(levels)
-        maps: list[Tensor] = []
-        indices: list[Tensor] = []
-        for level, (y, mask) in enumerate(zip(embeddings, masks, strict=True)):
-            _, index, _ = objective.quantise(y, mask)
-            indices.append(index)
-            maps.append(laid_out(index, mask))
-            index_bits, z_bits, _ = objective.level_bits(level, y, masks, maps)
-            objective.note_bits(level, mask, index_bits + z_bits, share=0.1)
-            parts |= bits_by_part(level, index_bits, z_bits, pixels=64 * levels.numel())
-        objective.note_usage(torch.cat(indices))
-        return parts
+        report = {"verdict": verdict.item(), "unreal": unreal.item()}
+        return weight * self.options.adversarial * unreal, report
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -16,7 +16,7 @@ from hvqcodec.models.model import Model
 from training.data import Photo
 from training.objective import Distortion
 
-FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "lpips_moved", "dlp")
+FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "lpips_moved", "dlp", "flat")
 """`lpips_moved` is LPIPS without the first `MOVED` rows and columns: a picture must not look
 right on the grid of its codes alone."""
 MOVED = 2
@@ -56,7 +56,7 @@ def validate(
             sums["psnr"].append(-10 * math.log10(metrics["mse"].item()))
             if min(image.shape[2:]) >= MIN_SIDE:
                 sums["ms_ssim"].append(ms_ssim(output, image).item())
-            for name in ("lpips", "dlp"):
+            for name in ("lpips", "dlp", "flat"):
                 if name in metrics:
                     sums[name].append(metrics[name].item())
             if distortion.lpips is not None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hvqcodec.bitstream import Bitstream, Section
-from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols
+from hvqcodec.granularity import Levels
 from hvqcodec.models.zoo import LoadedModel
 
 Pixels = NDArray[np.uint8]

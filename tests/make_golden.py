@@ -24,13 +24,13 @@ from hvqcodec import Codec
 from hvqcodec.alpha import unpack_alpha
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.entropy.constants import LATENT_MAX
+from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import (
-    Normative,
     Symbols,
     decode_symbols,
     encode_symbols,
-    latent_support,
     sent_latents,
+    sent_positions,
 )
 from hvqcodec.metadata import Metadata
 
@@ -99,7 +99,7 @@ def random_stream(codec: Codec) -> bytes:
     levels = np.where(split, 1 + (rng.random((12, 18)) < 0.5), 0).astype(np.uint8)
     latents, indices = [], []
     for mask in Symbols(levels, (), ()).masks():
-        support = latent_support(mask)
+        support = sent_positions(mask)
         shape = (normative.latent_tables.shape[1], *support.shape)
         z = rng.integers(-LATENT_MAX, LATENT_MAX + 1, shape) * support
         latents.append(z.astype(np.int8))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from hvqcodec import Codec, MissingError, decompress, probe
-from hvqcodec.demo import build
+from hvqcodec.demo import build, code
 from hvqcodec.models.cards import DEFAULT, list_models
 from hvqcodec.report import compare, to_html
 from tests.helpers import Pixels
@@ -226,6 +226,20 @@ def test_demo(browser: Browser, served: str, tmp_path: Path, astronaut: Pixels) 
         assert len(large) > len(small)
         assert page.evaluate(sources) != before
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+def test_the_rival_of_the_demo_has_the_bytes_of_the_picture(
+    codec: Codec, tmp_path: Path, astronaut: Pixels
+) -> None:
+    """Those of the metadata are no pixels."""
+    photo, bare = tmp_path / "photo.png", tmp_path / "bare.png"
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", "".join(map(str, range(3000))))
+    Image.fromarray(astronaut[:128, 100:228]).save(photo, pnginfo=text)
+    Image.fromarray(astronaut[:128, 100:228]).save(bare)
+    data, _, told = code(codec, photo, 0.08)
+    assert len(data) > 3000
+    assert told == code(codec, bare, 0.08)[2]
 
 
 def test_demo_names_its_extra(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:

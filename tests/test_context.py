@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from hvqcodec import Codec
 from hvqcodec.encoding import Scene, analyse, hyperprior
-from hvqcodec.entropy.constants import SIGMA_STEPS
+from hvqcodec.entropy.constants import ONE, SIGMA_STEPS
 from hvqcodec.entropy.context import FLAGS, TURNS, around, known_planes, turns
-from hvqcodec.entropy.fixed_point import MU_BITS, MU_LIMIT
+from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.symbol_coding import Symbols, index_frequencies, index_maps
 from hvqcodec.granularity import COARSE, FINE, MEDIUM
 from hvqcodec.image import to_blocks
@@ -106,7 +106,7 @@ def test_integers_follow_the_floats(codec: Codec, symbols: Symbols, level: int) 
     entries = normative.index_tables.entries.double()
     mu, step = normative.hyper_syntheses[level](z, masks[level][0])
     expected_mu, expected_step = networks.contexts[level](
-        entries.float() / 2**MU_BITS, *known, mu[None].float() / 2**MU_BITS, step[None].float()
+        entries.float() / ONE, *known, mu[None].float() / ONE, step[None].float()
     )
     context, moved = normative.contexts[level], 0.0
     for turn, (rows, columns) in enumerate(turns(masks[level][0], True)):
@@ -115,7 +115,7 @@ def test_integers_follow_the_floats(codec: Codec, symbols: Symbols, level: int) 
         found_mu, found_step = context(around(planes, rows, columns, context.window), *before)
         assert found_mu.abs().max() <= MU_LIMIT
         assert 0 <= found_step.min() <= found_step.max() <= SIGMA_STEPS - 1
-        error = found_mu / 2**MU_BITS - expected_mu[0, :, rows, columns]
+        error = found_mu / ONE - expected_mu[0, :, rows, columns]
         assert error.abs().max() < 0.01
         assert (found_step - expected_step[0, :, rows, columns]).abs().max() < 1
         moved = max(moved, (found_mu - before[0]).abs().max().item())

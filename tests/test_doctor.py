@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hvqcodec import doctor, probe
+from hvqcodec import Codec, doctor, probe
 from hvqcodec.doctor import examine, sample_picture
 from hvqcodec.models import cards
 from hvqcodec.models.cards import DEFAULT, list_models
@@ -47,6 +47,17 @@ def test_a_model_that_decodes_badly_is_found_out() -> None:
         report = examine(str(TINY), threads=1)
     assert not report.well
     assert [(c.name, c.passed) for c in report.checks] == [("encode and decode", False)]
+
+
+def test_what_torch_cannot_do_on_a_device_is_a_failed_check(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NotImplementedError("no convolution here")
+
+    monkeypatch.setattr(codec.model.networks.analysis, "forward", refuse)
+    check = doctor.round_trip(codec)
+    assert (check.passed, check.detail) == (False, "no convolution here")
 
 
 def test_a_missing_model(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from hvqcodec import Codec
 from hvqcodec.encoding import Scene, analyse, hyperprior, per_cell
 from hvqcodec.entropy.budget import bit_budget
-from hvqcodec.entropy.fixed_point import MU_BITS
+from hvqcodec.entropy.constants import ONE
 from hvqcodec.granularity import COARSE, FINE, MEDIUM
 from hvqcodec.image import to_blocks
 from tests.helpers import Pixels, psnr
@@ -102,5 +102,5 @@ def test_the_integers_follow_the_float_hyper_synthesis(
     synthesis = hyperprior(codec.model.networks, level).synthesis
     with torch.inference_mode():
         float_mu, float_step = synthesis(z[None].float(), mask[None, None])
-    assert (mu / 2**MU_BITS - float_mu[0]).abs().max() < 0.03
+    assert (mu / ONE - float_mu[0]).abs().max() < 0.03
     assert (step - float_step[0]).abs().max() < 1

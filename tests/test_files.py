@@ -182,3 +182,19 @@ def test_an_interrupted_write_leaves_what_was_there(
 def test_a_folder_that_cannot_be_written_to() -> None:
     with pytest.raises(FileError, match=r"^/proc/photo\.hvq: \w"):
         write_atomically(Path("/proc/photo.hvq"), b"data")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appeared_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    write_atomically(tmp_path / "one.hvq", b"one", overwrite=False)
+    assert contents(tmp_path) == {"one.hvq": b"one"}
+    with pytest.raises(FileError, match=r"one\.hvq exists: ask to overwrite it"):
+        write_atomically(tmp_path / "one.hvq", b"other", overwrite=False)
+    assert contents(tmp_path) == {"one.hvq": b"one"}

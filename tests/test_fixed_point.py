@@ -124,29 +124,41 @@ def test_the_number_of_threads_does_not_matter(codec: Codec) -> None:
         assert torch.equal(one[1], two[1])
 
 
-@pytest.mark.parametrize("strip", [1, 40, 100])
-def test_strips_make_no_difference(
-    codec: Codec, monkeypatch: pytest.MonkeyPatch, strip: int
-) -> None:
-    """Of one, two and four rows of z."""
+@pytest.mark.parametrize("tile", [1, 5, 23])
+def test_tiles_make_no_difference(codec: Codec, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
     for hyper in (*codec.model.normative.hyper_syntheses, extreme_network(7)):
         case = random_case((83, 96), hyper.convs[0].weight.shape[1], 5)
         whole = hyper(*case)
-        monkeypatch.setattr(fixed_point, "STRIP", strip)
+        monkeypatch.setattr(fixed_point, "TILE", tile)
         for one, other in zip(whole, hyper(*case), strict=True):
             assert torch.equal(one, other)
         monkeypatch.undo()
 
 
-def test_a_strip_reaches_no_further_than_it_must(
+def test_a_tile_reaches_no_further_than_it_must(
     codec: Codec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hyper = codec.model.normative.hyper_syntheses[FINE]
     case = random_case((83, 96), hyper.convs[0].weight.shape[1], 5)
     whole = hyper(*case)
-    monkeypatch.setattr(fixed_point, "STRIP", 40)
-    monkeypatch.setattr(fixed_point, "STRIP_REACH", 1)
+    monkeypatch.setattr(fixed_point, "TILE", 5)
+    monkeypatch.setattr(fixed_point, "TILE_REACH", 1)
     assert not torch.equal(hyper(*case)[0], whole[0])
+
+
+def test_what_is_seen_at_a_time_does_not_grow_with_any_side(
+    codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hyper, seen = codec.model.normative.hyper_syntheses[FINE], []
+    whole = IntegerHyperSynthesis._tile
+    monkeypatch.setattr(
+        IntegerHyperSynthesis,
+        "_tile",
+        lambda self, z, mask: seen.append(z[0].numel()) or whole(self, z, mask),  # type: ignore[func-returns-value]
+    )
+    for sides in ((4, 4000), (4000, 4), (600, 600)):
+        hyper(*random_case(sides, hyper.convs[0].weight.shape[1], 5))
+    assert max(seen) <= (fixed_point.TILE + 2 * fixed_point.TILE_REACH) ** 2
 
 
 def test_largest_sum_is_reached() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 import hvqcodec
 from hvqcodec import BitstreamError, Codec
 from hvqcodec.bitstream import Bitstream, Mode, Section
-from hvqcodec.entropy.symbol_coding import Normative
+from hvqcodec.entropy.normative import Normative
 from hvqcodec.models.cards import card_text, list_models
 from tests import reference_decoder as reference
 from tests.helpers import TESTS, TINY, threads

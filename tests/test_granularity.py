@@ -11,12 +11,12 @@ from torch import Tensor
 
 from hvqcodec import Codec
 from hvqcodec.encoding import Scene, analyse
-from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.granularity import (
     BLOCK,
     COARSE,
     FINE,
     MEDIUM,
+    Levels,
     allocate,
     allocate_by_entropy,
     level_masks,

@@ -175,6 +175,20 @@ def test_the_limit_of_pillow_is_named(
         read_picture(tmp_path / "photo.png")
 
 
+def test_too_little_memory_is_no_fault_of_the_image(
+    crop: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    hidden = crop.copy()
+    hidden.putalpha(0)
+    hidden.save(tmp_path / "photo.png")
+    monkeypatch.setattr("hvqcodec.image.fill_hidden", full)
+    with pytest.raises(MemoryError):
+        read_picture(tmp_path / "photo.png")
+
+
 def test_sixteen_bit_pgm_is_scaled(camera: Pixels) -> None:
     """Pillow opens it as I; its own conversion makes nearly all of it white."""
     grey = camera[100:140, 200:260]

@@ -10,7 +10,6 @@ from hvqcodec.entropy.map_coding import (
     FINE_CONTEXTS,
     MAP_TABLE_SUM,
     SPLIT_CONTEXTS,
-    Levels,
     decode_map,
     encode_map,
     map_costs,
@@ -18,7 +17,7 @@ from hvqcodec.entropy.map_coding import (
     walk,
 )
 from hvqcodec.entropy.range_coding import Decoder, Encoder, fixed_model
-from hvqcodec.granularity import allocate_by_entropy
+from hvqcodec.granularity import Levels, allocate_by_entropy
 from tests import reference_decoder as reference
 from tests.helpers import Pixels, maps
 

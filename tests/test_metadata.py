@@ -344,6 +344,8 @@ def test_resolutions_come_back(dpi: tuple[float, float]) -> None:
         (72,),
         (0, 0),
         (1, 1),
+        (1.004, 1.004),
+        (float("inf"), 72),
         (72, 0.5),
         (float("nan"), 72),
         (1e9, 1e9),

@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -293,3 +294,27 @@ def test_a_real_photo_at_its_bounds(base: Codec) -> None:
     least = float(re.findall(r"takes (\S+) bpp", str(refusal.value))[0])
     file = base.compress(photo, bpp=least)
     assert 8 * len(file) / photo[:, :, 0].size == pytest.approx(least, abs=1e-3)
+
+
+def test_a_size_that_no_file_has_is_told_of(base: Codec) -> None:
+    """All blocks are alike, and so change together."""
+    tile = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    image = np.tile(tile, (16, 16, 1))
+    least = probe(base.compress(image, quality=0)).bpp
+    most = probe(base.compress(image, quality=100)).bpp
+    missed = 0
+    for bpp in np.geomspace(1.05 * least, 0.95 * most, 12):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            file = base.compress(image, bpp=bpp)
+        target = bpp * image[:, :, 0].size / 8
+        if abs(len(file) - target) <= slack(target) + 0.5:
+            assert not caught
+            base.compress(image, bpp=bpp, strict_rate=True)
+            continue
+        missed += 1
+        fact = f"no file nearer to .* than one of {probe(file).bpp:.4g} bpp"
+        assert re.search(fact, str(caught[0].message))
+        with pytest.raises(RateError, match=fact):
+            base.compress(image, bpp=bpp, strict_rate=True)
+    assert missed

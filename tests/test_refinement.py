@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from hvqcodec import Codec
 from hvqcodec.encoding import Scene, analyse
-from hvqcodec.entropy.map_coding import Levels, map_costs
-from hvqcodec.granularity import COARSE, FINE, MEDIUM
+from hvqcodec.entropy.map_coding import map_costs
+from hvqcodec.granularity import COARSE, FINE, MEDIUM, Levels
 from hvqcodec.image import to_blocks
 from hvqcodec.refinement import MAP_WEIGHT, Floats, level_cost, refine
 from tests.helpers import Pixels, maps

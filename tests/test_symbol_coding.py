@@ -10,14 +10,14 @@ from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.encoding import analyse
 from hvqcodec.entropy.budget import bit_budget
 from hvqcodec.entropy.constants import LATENT_MAX
-from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.symbol_coding import (
     Symbols,
     decode_symbols,
     encode_symbols,
-    latent_support,
     sent_latents,
+    sent_positions,
 )
+from hvqcodec.granularity import Levels
 from hvqcodec.image import to_blocks
 from tests import reference_decoder as reference
 from tests.helpers import CONTEXT, TINY, Pixels, assert_same_symbols, maps, threads
@@ -32,7 +32,7 @@ def random_symbols(draw: st.DrawFn) -> Symbols:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     latents, indices = [], []
     for mask in Symbols(levels, (), ()).masks():
-        support = latent_support(mask)
+        support = sent_positions(mask)
         z = rng.integers(-LATENT_MAX, LATENT_MAX + 1, (2, *support.shape))
         latents.append((z * support).astype(np.int8))
         indices.append(rng.integers(0, 64, mask.sum()).astype(np.int32))
@@ -67,7 +67,7 @@ def mixed(codec: Codec, cat: Pixels) -> Symbols:
     symbols = scene.symbols(levels)
     rng = np.random.default_rng(0)
     latents = tuple(
-        (rng.integers(-LATENT_MAX, LATENT_MAX + 1, z.shape) * latent_support(mask)).astype(np.int8)
+        (rng.integers(-LATENT_MAX, LATENT_MAX + 1, z.shape) * sent_positions(mask)).astype(np.int8)
         for z, mask in zip(symbols.latents, symbols.masks(), strict=True)
     )
     return replace(symbols, latents=latents)
@@ -127,7 +127,7 @@ def test_the_checksum_sees_every_z_and_index_that_is_sent(mixed: Symbols) -> Non
         for position in range(len(mixed.indices[level])):
             other = replace(mixed, indices=changed(mixed.indices, level, position))
             assert other.crc() != crc
-        support = np.broadcast_to(latent_support(mask), mixed.latents[level].shape)
+        support = np.broadcast_to(sent_positions(mask), mixed.latents[level].shape)
         for position in np.flatnonzero(support):
             other = replace(mixed, latents=changed(mixed.latents, level, int(position)))
             assert other.crc() != crc
@@ -142,7 +142,7 @@ def test_the_checksum_sees_the_map(mixed: Symbols) -> None:
 
 
 def test_z_that_is_not_sent_does_not_count(mixed: Symbols) -> None:
-    finest, support = mixed.latents[2].copy(), latent_support(mixed.masks()[2])
+    finest, support = mixed.latents[2].copy(), sent_positions(mixed.masks()[2])
     assert not support.all()
     finest[:, ~support] = 7
     other = replace(mixed, latents=(*mixed.latents[:2], finest))
@@ -150,10 +150,10 @@ def test_z_that_is_not_sent_does_not_count(mixed: Symbols) -> None:
     assert len(sent_latents(finest, mixed.masks()[2])) == 2 * support.sum()
 
 
-def test_latent_support_of_a_cut_off_grid() -> None:
+def test_sent_positions_of_a_cut_off_grid() -> None:
     mask = np.zeros((5, 9), bool)
     mask[4, 8] = mask[0, 3] = True
-    assert latent_support(mask).tolist() == [[True, False, False], [False, False, True]]
+    assert sent_positions(mask).tolist() == [[True, False, False], [False, False, True]]
 
 
 @pytest.mark.parametrize("lambda_", LAMBDAS)

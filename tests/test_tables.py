@@ -9,7 +9,7 @@ from torch import Tensor
 from hvqcodec import Codec
 from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM
-from hvqcodec.entropy.symbol_coding import Normative
+from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.tables import EXP_LAST, ROWS, STATIC_BITS, IndexTables
 from tests import reference_decoder as reference
 from tests.helpers import Pixels, symbols_of, threads
@@ -131,11 +131,16 @@ def test_the_exponential_falls_from_2_to_the_30(tables: IndexTables) -> None:
         ("index_tables.static", lambda t: t - t.amax(1, keepdim=True), "out of range"),
         ("index_tables.log_prior", lambda t: torch.full_like(t, -(2**63)), "logit could exceed"),
         ("index_tables.static", all_but_one, "all but names its index"),
-        ("index_tables.exponential", lambda t: t[:-1], "exponential is damaged"),
         ("index_tables.exponential", lambda t: t // 2, "exponential is damaged"),
+        ("index_tables.exponential", lambda t: -t, "exponential is damaged"),
         ("latent_tables", lambda t: t - t.amin(2, keepdim=True), "holds a zero"),
-        ("map_tables", lambda t: t - t.amin(2, keepdim=True), "holds a zero"),
+        ("map_tables", lambda t: (t.sum(2, keepdim=True) * torch.tensor([0, 1])).int(), "zero"),
         ("map_tables", lambda t: t[:1], "two sets of map tables"),
+        ("map_tables", lambda t: t + 1, "does not sum to 2"),
+        ("hyper.0.formats", lambda t: t - t[0], "a shift is not between 1 and 52"),
+        ("hyper.0.formats", lambda t: t + 53, "a shift is not between 1 and 52"),
+        ("context.2.formats", lambda t: -t, "a shift is not between 1 and 52"),
+        ("hyper.2.formats", lambda t: t + 2**15 * (t == t[-1]), "more than any activation"),
         ("hyper.1.conv3.bias", lambda t: t + 2**52, "hyper-synthesis could exceed"),
         (
             "hyper.1.conv3.bias",
@@ -144,9 +149,25 @@ def test_the_exponential_falls_from_2_to_the_30(tables: IndexTables) -> None:
         ),
     ],
 )
-def test_unfit_tensors_are_refused(codec: Codec, name: str, change: object, match: str) -> None:
-    tensors = codec.model.normative.to_tensors()
-    assert Normative.from_tensors(tensors).fingerprint() == codec.model.normative.fingerprint()
+def test_unfit_tensors_are_refused(shipped: Codec, name: str, change: object, match: str) -> None:
+    tensors = shipped.model.normative.to_tensors()
+    fingerprint = shipped.model.normative.fingerprint()
+    assert Normative.from_tensors(tensors).fingerprint() == fingerprint
     assert callable(change)
     with pytest.raises(ValueError, match=match):
         Normative.from_tensors(tensors | {name: change(tensors[name])})
+
+
+@pytest.mark.parametrize("how", ["wider", "one more", "other type"])
+def test_tensors_of_other_shapes_and_types_are_refused(shipped: Codec, how: str) -> None:
+    """All of them: nothing is read past its end, nor taken for what it is not."""
+    tensors = shipped.model.normative.to_tensors()
+    for name, tensor in tensors.items():
+        if how == "wider":
+            other = torch.cat([tensor, tensor], tensor.ndim - 1)
+        elif how == "one more":
+            other = tensor[None]
+        else:
+            other = tensor.float()
+        with pytest.raises((ValueError, RuntimeError, IndexError, TypeError)):
+            Normative.from_tensors(tensors | {name: other.contiguous()})

@@ -10,7 +10,8 @@ import pytest
 
 from hvqcodec.batch import Record, Summary
 from hvqcodec.cli import terminal
-from hvqcodec.cli.terminal import counting_bar, progress_bar
+from hvqcodec.cli.many import counting_bar
+from hvqcodec.cli.terminal import progress_bar
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> str:

@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from hvqcodec.encoding import hyperprior
 from hvqcodec.entropy.budget import code_lengths
-from hvqcodec.entropy.constants import SIGMA_STEPS
+from hvqcodec.entropy.constants import FRACTION_BITS, ONE, SIGMA_STEPS
 from hvqcodec.entropy.context import IntegerContext
-from hvqcodec.entropy.fixed_point import ACTIVATION_MAX, MU_BITS, IntegerConv, IntegerHyperSynthesis
-from hvqcodec.entropy.symbol_coding import Normative, Symbols, coded_after_map
+from hvqcodec.entropy.fixed_point import ACTIVATION_MAX, IntegerConv, IntegerHyperSynthesis
+from hvqcodec.entropy.normative import Normative
+from hvqcodec.entropy.symbol_coding import Symbols, coded_after_map
 from hvqcodec.entropy.tables import EXP_LAST, STATIC_BITS, IndexTables
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.context import Context
 from hvqcodec.models.hyperprior import STEP_UNIT, HyperSynthesis, sigma_from_step
 from hvqcodec.models.model import Model
-from hvqcodec.models.zoo import ENTRY_SCALE
 from training import checkpoint
 from training.data import Photo, load_photos
 from training.survey import Survey, gaussians, scenes, survey
@@ -73,7 +73,7 @@ def integer_layers(
     Returns them, their shifts and the fractional bits of the hidden layers.
     """
     room = [ACTIVATION_MAX / (HEADROOM * max(float(m), 1e-3)) for m in activation_max]
-    fractions = [min(MU_BITS, math.floor(math.log2(r))) for r in room]
+    fractions = [min(FRACTION_BITS, math.floor(math.log2(r))) for r in room]
     convs, shifts = [], []
     for layer, before, after in zip(
         layers, [input_bits, *fractions], [*fractions, None], strict=True
@@ -85,7 +85,7 @@ def integer_layers(
             shifts.append(total - after)
         else:
             # The step's unit of 8 makes its integers 2^3 finer.
-            shifts += [total - MU_BITS, total - int(math.log2(STEP_UNIT))]
+            shifts += [total - FRACTION_BITS, total - int(math.log2(STEP_UNIT))]
     if min(shifts) < 1:
         raise SystemExit(f"cannot quantise the networks: shifts {shifts}")
     return tuple(convs), tuple(shifts), fractions
@@ -102,7 +102,7 @@ def integer_hyper_synthesis(
 def integer_context(context: Context, activation_max: NDArray[np.float64]) -> IntegerContext:
     layers = (context.layer1, context.layer2, context.layer3)
     dimensions = context.layer3.out_features // 2
-    convs, shifts, _ = integer_layers(layers, activation_max, input_bits=MU_BITS)
+    convs, shifts, _ = integer_layers(layers, activation_max, input_bits=FRACTION_BITS)
     return IntegerContext(convs, shifts, dimensions)
 
 
@@ -119,7 +119,7 @@ def normative_part(networks: Model, seen: Survey, map_tables: NDArray[np.int32])
             for level, p in enumerate(priors)
         ),
         IndexTables(
-            (networks.codebook.entries().cpu() * ENTRY_SCALE).round().to(torch.int16),
+            (networks.codebook.entries().cpu() * ONE).round().to(torch.int16),
             inverse_variance,
             (log_prior * 2.0**33).round().long(),
             torch.tensor(exponential, dtype=torch.int32),

@@ -13,8 +13,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hvqcodec.entropy.constants import ONE
 from hvqcodec.models.cards import card_of, model_path
-from hvqcodec.models.zoo import ENTRY_SCALE
 from training import checkpoint
 from training.export import half_networks, networks_of, training_facts, write_model
 
@@ -43,7 +43,7 @@ def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = 
     tensors, card = load_file(model_path(model)), card_of(model)
     networks, facts = networks_of(folder)
     own = half_networks(networks)
-    entries = (networks.codebook.entries() * ENTRY_SCALE).round()
+    entries = (networks.codebook.entries() * ONE).round()
     present = tensors["normative.index_tables.entries"]
     if entries.shape != present.shape or (entries - present).abs().max() > ENTRIES_APART:
         raise SystemExit(f"{folder} has another codebook than {model}")

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hvqcodec.entropy.constants import LATENT_MAX
-from hvqcodec.granularity import BLOCK, level_masks
+from hvqcodec.granularity import BLOCK, latent_support, level_masks
 from hvqcodec.metrics.perceptual import DLP, LPIPS
 from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
-from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
 from training.flatness import flat_faults
 from training.masks import EncoderMaps, random_lambdas, random_maps

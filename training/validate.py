@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from hvqcodec.encoding import hyperprior
-from hvqcodec.granularity import CODES_PER_CELL, allocate, level_masks
+from hvqcodec.granularity import CODES_PER_CELL, allocate, latent_support, level_masks
 from hvqcodec.metrics import MIN_SIDE, ms_ssim
 from hvqcodec.models.analysis import cell_distortion
-from hvqcodec.models.hyperprior import latent_support
 from hvqcodec.models.model import Model
 from training.data import Photo
 from training.objective import Distortion

@@ -5,11 +5,15 @@ import zlib
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional as F
 
 from hvqcodec.errors import BitstreamError
 
 Pixels = NDArray[np.uint8]
+
+BAND = 256
+"""Rows at a time; even."""
 
 
 def fill_hidden(rgb: Pixels, alpha: Pixels) -> Pixels:
@@ -20,21 +24,43 @@ def fill_hidden(rgb: Pixels, alpha: Pixels) -> Pixels:
         return rgb
     if not seen.any():
         return np.full_like(rgb, 128)
-    weight = torch.from_numpy(seen)[None, None].float()
-    colour = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() * weight
+    # From the pairs of rows and columns on, since memory for all pixels would be too much.
+    parts = [halved(rgb[top : top + BAND], seen[top : top + BAND]) for top in bands(len(rgb))]
+    colour, weight = (torch.cat(part, 2) for part in zip(*parts, strict=True))
     pyramid = [(colour, weight)]
     while max(colour.shape[2:]) > 1:
-        colour, weight = (
-            F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) for x in (colour, weight)
-        )
+        colour, weight = half(colour), half(weight)
         pyramid.append((colour, weight))
     filled = colour / weight
     for colour, weight in reversed(pyramid[:-1]):
         above = F.interpolate(filled, scale_factor=2, mode="bilinear")
         above = above[..., : colour.shape[2], : colour.shape[3]]
         filled = torch.where(weight > 0, colour / weight.clamp_min(1e-9), above)
-    pixels: Pixels = filled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    pairs: Pixels = filled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels = rgb.copy()
+    for top in bands(len(rgb)):
+        part, hidden = pixels[top : top + BAND], ~seen[top : top + BAND]
+        behind = pairs[top // 2 : (top + BAND) // 2].repeat(2, 0).repeat(2, 1)
+        part[hidden] = behind[: part.shape[0], : part.shape[1]][hidden]
     return pixels
+
+
+def bands(rows: int) -> range:
+    """Where they begin."""
+    return range(0, rows, BAND)
+
+
+def halved(rgb: Pixels, seen: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+    """Means over 2x2 pixels of the colours, (1, 3, h/2, w/2), hidden ones being 0, and of what is
+    seen, (1, 1, h/2, w/2)."""
+    weight = torch.from_numpy(seen)[None, None].float()
+    colour = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() * weight
+    return half(colour), half(weight)
+
+
+def half(x: Tensor) -> Tensor:
+    """Means over 2x2; at the edge over what there is."""
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
 
 
 def pack_alpha(alpha: Pixels) -> bytes:

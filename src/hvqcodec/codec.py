@@ -13,11 +13,10 @@ from hvqcodec.choices import DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
 from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
-from hvqcodec.entropy.map_coding import Levels
 from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
 from hvqcodec.errors import BitstreamError, TooManyPixelsError, UnknownFingerprintError
-from hvqcodec.granularity import allocate_by_entropy
+from hvqcodec.granularity import Levels, allocate_by_entropy
 from hvqcodec.image import (
     ImageResult,
     ImageSource,
@@ -114,7 +113,7 @@ class Codec:
         stages = Stages(progress)
         static = self.model.normative.index_tables.static
         scene = analyse(self.model.networks, blocks, static, tile, stages.half)
-        if effort == "best":
+        if effort == "best" and ratios is None:  # which look at neither distortion nor price
             scene = scene.measured(blocks, tile, stages.half)
 
         def code(levels: Levels) -> rate.Coded:
@@ -202,12 +201,12 @@ class Codec:
         stream = Bitstream.from_bytes(data)
         symbols = self._symbols(stream, max_pixels)
         metadata = Metadata.from_sections(stream.sections, max_metadata_bytes)
+        alpha = stream.sections.get(Section.ALPHA)
+        plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
         with step("synthesis"):
             pixels = synthesise(self.model.networks, symbols, tile, progress)
         with step("write"):
             rgb = pixels[: stream.height, : stream.width]
-            alpha = stream.sections.get(Section.ALPHA)
-            plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
             return to_result(Picture(rgb, stream.mode, plane, metadata).to_pil(), output)
 
     def _symbols(self, stream: Bitstream, max_pixels: int) -> Symbols:

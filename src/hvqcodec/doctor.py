@@ -119,7 +119,8 @@ def round_trip(codec: Codec) -> Check:
         data = codec.compress(picture)
         encoded = time.perf_counter()
         decoded = codec.decompress(data, output="numpy")
-    except HvqError as error:
+    # On a device that torch knows badly it raises errors of every kind.
+    except Exception as error:
         return Check(name, False, str(error))
     seconds = encoded - begin, time.perf_counter() - encoded
     decibels = psnr(to_tensor(picture), to_tensor(decoded)).item()
@@ -134,7 +135,7 @@ def sample_of_elsewhere(codec: Codec) -> Check:
     try:
         data = (resources.files("hvqcodec") / "weights" / f"{DEFAULT}.hvq").read_bytes()
         decoded = codec.decompress(data, output="numpy")
-    except (HvqError, OSError) as error:
+    except Exception as error:
         return Check(name, False, str(error))
     decibels = psnr(to_tensor(sample_picture()), to_tensor(decoded)).item()
     return Check(name, decibels >= MIN_PSNR, f"{len(data)} bytes, {decibels:.1f} dB")

@@ -120,7 +120,7 @@ def compress_file(
     destination = Path(destination) if destination else source.with_suffix(".hvq")
     check_output(destination, source, overwrite)
     data = compress(source, model=model, device=device, **choices)
-    write_atomically(destination, data)
+    write_atomically(destination, data, overwrite)
     return destination
 
 
@@ -152,7 +152,7 @@ def decompress_file(
     data = read_file(source)
     with in_file(source):
         image = decompress(data, model=model, device=device, **choices)
-    write_atomically(destination, to_file_bytes(image, destination.suffix))
+    write_atomically(destination, to_file_bytes(image, destination.suffix), overwrite)
     return destination
 
 

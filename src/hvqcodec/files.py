@@ -23,12 +23,15 @@ def check_output(output: Path, source: Path, overwrite: bool) -> None:
         if source.exists() and output.samefile(source):
             raise FileError(f"{output} is the input itself: give another output")
         if not overwrite:
-            raise FileError(
-                f"{output} exists: ask to overwrite it (overwrite=True, --overwrite) or give "
-                "another output"
-            )
+            raise exists_already(output)
         if not output.is_file():
             raise FileError(f"{output} is no ordinary file: give another output")
+
+
+def exists_already(path: Path) -> FileError:
+    return FileError(
+        f"{path} exists: ask to overwrite it (overwrite=True, --overwrite) or give another output"
+    )
 
 
 @contextmanager
@@ -54,11 +57,11 @@ def read_file(path: Path) -> bytes:
         return path.read_bytes()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, overwrite: bool = True) -> None:
     """The destination is absent, the old file or the complete new one, at any moment. A file
     that is replaced hands on its permissions.
 
-    Raises FileError.
+    Raises FileError, also if there is a file already and it is not to be overwritten.
     """
     # Neither a long name nor one that another process takes at this moment.
     part = path.with_name(f".hvq-{secrets.token_hex(8)}")
@@ -70,7 +73,24 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
+            if overwrite:
+                os.replace(part, path)
+            else:
+                publish(part, path)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
+
+
+def publish(part: Path, path: Path) -> None:
+    """Give a file its name, unless another one has taken it since the work began."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        raise exists_already(path) from None
+    except OSError:  # not every file system has links
+        if path.exists():
+            raise exists_already(path) from None
+        os.replace(part, path)
+    else:
+        part.unlink()

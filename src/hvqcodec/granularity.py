@@ -6,6 +6,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from hvqcodec.entropy.constants import LATENT_STRIDE
+
+Levels = NDArray[np.uint8]
+"""A granularity map: the level of every 8x8 cell, (H/8, W/8); the four cells of a 16x16 block
+are all coarse or none is."""
+
 COARSE, MEDIUM, FINE = 0, 1, 2
 """Levels, in the order in which they are sent."""
 
@@ -28,6 +34,14 @@ def level_masks(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     medium = levels == MEDIUM
     fine = (levels == FINE).repeat_interleave(2, 1).repeat_interleave(2, 2)
     return coarse[:, None], medium[:, None], fine[:, None]
+
+
+def latent_support(mask: Tensor) -> Tensor:
+    """(B, 1, h, w) -> (B, 1, ceil(h/4), ceil(w/4)): 1 where any of the blocks is sent;
+    elsewhere z is not sent and counts as 0."""
+    h, w = mask.shape[-2:]
+    padded = F.pad(mask.float(), (0, -w % LATENT_STRIDE, 0, -h % LATENT_STRIDE))
+    return F.max_pool2d(padded, LATENT_STRIDE)
 
 
 def repeat(x: Tensor, times: int) -> Tensor:
@@ -67,9 +81,7 @@ def block_sum(cells: Tensor) -> Tensor:
     return F.avg_pool2d(cells[:, None], 2)[:, 0] * 4
 
 
-def allocate_by_entropy(
-    grey: NDArray[np.uint8], ratios: tuple[float, float, float]
-) -> NDArray[np.uint8]:
+def allocate_by_entropy(grey: NDArray[np.uint8], ratios: tuple[float, float, float]) -> Levels:
     """Control-GIC's rule (arXiv 2406.00758, section 3.2): blocks of 16x16 ranked by the
     entropy of their grey histogram; the shares `ratios` (fine, medium, coarse) set the cuts.
 
@@ -86,7 +98,7 @@ def allocate_by_entropy(
     levels = np.full(entropy.shape, COARSE, np.uint8)
     for level, part in ((MEDIUM, ratios[0] + ratios[1]), (FINE, ratios[0])):
         count = round(part * entropy.size)
-        if count == entropy.size:
+        if count >= entropy.size:  # shares may add up to a little more than 1
             levels[:] = level
         elif count:
             levels[entropy > ranked[count]] = level

@@ -15,7 +15,7 @@ from torch import Tensor
 from hvqcodec.alpha import fill_hidden
 from hvqcodec.bitstream import Mode
 from hvqcodec.colour import to_srgb
-from hvqcodec.errors import HvqError, HvqWarning, ImageError, notice
+from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory, notice
 from hvqcodec.limits import MAX_PIXELS
 from hvqcodec.metadata import Metadata, as_displayed, upright
 
@@ -88,6 +88,8 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
         raise
     # On damaged files Pillow's readers raise errors of every kind.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         # A damaged .hvq file has a cause, which the plugin for Pillow gives.
         unknown = isinstance(error, UnidentifiedImageError) and not error.__cause__
         reason = "its format is unknown" if unknown else error

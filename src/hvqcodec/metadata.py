@@ -138,10 +138,10 @@ def _dpi(body: bytes) -> tuple[float, float]:
 
 
 def _sensible_dpi(dpi: object) -> tuple[float, float] | None:
-    """Readers hand over zeros, fractions and worse."""
+    """As it is stored; readers hand over zeros, fractions and worse."""
     try:
-        x, y = (float(d) for d in dpi)  # type: ignore[attr-defined]
-    except (TypeError, ValueError, ZeroDivisionError):
+        x, y = (round(float(d) * _DPI_STEPS) / _DPI_STEPS for d in dpi)  # type: ignore[attr-defined]
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
     # Pillow makes up 1 where a TIFF file says nothing.
     return (x, y) if 1 < x <= MAX_DPI and 1 < y <= MAX_DPI else None

@@ -57,13 +57,17 @@ class Target:
         """A size in the words in which the target was given."""
         return f"{size} bytes" if self.is_limit else f"{8 * size / self.pixels:.4g} bpp"
 
-    def report_largest(self, size: int) -> None:
-        """Say that the image has no use for more bytes."""
-        if self.is_limit:
-            return
-        fact = f"this image cannot use more than {self.describe(size)}"
+    def report_missed(self, size: int, is_largest: bool) -> None:
+        """Say that the image has no use for more bytes, or no file of a size between."""
+        if is_largest:
+            fact = f"this image cannot use more than {self.describe(size)}"
+        else:
+            fact = (
+                f"this image has no file nearer to {self.describe(self.size)} than one of "
+                f"{self.describe(size)}"
+            )
         if self.strict:
-            raise RateError(f"{fact}: ask for no more")
+            raise RateError(f"{fact}: ask for {'no more' if is_largest else 'that'}")
         notice(f"{fact}: coded at that")
 
 
@@ -135,8 +139,9 @@ def meet_target(
 
     code: codes the image at a lambda. estimate: bits of the codes at a lambda, z and map
     not counted; the search runs on it, since it is quick and rises with the size.
-    An image that has no use for so many bytes is coded at the model's maximum; raises
-    RateError below the model's minimum.
+    An image that has no use for so many bytes is coded at the model's maximum, and one that
+    has no file of about that size at the nearest, both with a notice or, if the target is
+    strict, a RateError. Raises RateError below the model's minimum.
     """
     least, most = estimate(LAMBDA_MAX), estimate(LAMBDA_MIN)
     limit = target.size if target.is_limit else target.size + target.slack
@@ -158,10 +163,7 @@ def meet_target(
             above = (aim, excess)
         if below and above:
             aim = below[0] - below[1] * (above[0] - below[0]) / (above[1] - below[1])
-        elif aim >= most and excess < 0:
-            target.report_largest(size)
-            break
-        elif aim <= least and excess > 0:
+        elif (aim >= most and excess < 0) or (aim <= least and excess > 0):
             break
         else:
             factor = (wanted - target.fixed) / (size - target.fixed)
@@ -175,4 +177,8 @@ def meet_target(
                 f"the smallest file of this image takes {target.describe(size)}: ask for no less"
             )
         fitting = [smallest]
-    return min(fitting, key=lambda result: abs(target.counted(result) - wanted)).data
+    nearest = min(fitting, key=lambda result: abs(target.counted(result) - wanted))
+    size = target.counted(nearest)
+    if not target.is_limit and abs(size - wanted) > tolerance:
+        target.report_missed(size, is_largest=aim >= most and size < wanted)
+    return nearest.data

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from hvqcodec.entropy.map_coding import (
     MAP_TABLE_SUM,
-    Levels,
     flag_contexts,
     map_costs,
 )
-from hvqcodec.granularity import COARSE, FINE, MEDIUM
+from hvqcodec.granularity import COARSE, FINE, MEDIUM, Levels
 
 SWEEPS = 4
 """A fifth changes hardly a block."""

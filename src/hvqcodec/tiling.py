@@ -77,27 +77,29 @@ class Tile:
         return self.rows.within(block), self.columns.within(block)
 
 
-def tiles(height: int, width: int, reach: int, side: int | None = None) -> Iterator[Tile]:
+def tiles(
+    height: int, width: int, reach: int, side: int | None = None, grid: int = 16
+) -> Iterator[Tile]:
     """Tiles that cover an image, sides multiples of 16, row by row.
 
-    reach: of the network, in pixels; the halo is that, raised to a multiple of 16, and clipped
-    at the border of the image. side: of the inner parts at most, raised likewise; None: the
-    whole image, or `SIDE` for a large one.
+    reach: of the network, in pixels; the halo is that, raised to a multiple of the grid, and
+    clipped at the border of the image. side: of the inner parts at most, raised likewise; None:
+    the whole image, or `SIDE` for a large one. grid: on which all tiles begin, a multiple of 16.
     """
     if side is None:
         side = SIDE if height * width > UNTILED else max(height, width)
     if side < 1:
         raise ValueError(f"the side of a tile must be positive, not {side}")
-    side, halo = (-(-length // 16) * 16 for length in (side, reach))
-    for rows in spans(height, side, halo):
-        for columns in spans(width, side, halo):
+    side, halo = (-(-length // grid) * grid for length in (side, reach))
+    for rows in spans(height, side, halo, grid):
+        for columns in spans(width, side, halo, grid):
             yield Tile(rows, columns)
 
 
-def spans(length: int, side: int, halo: int) -> Iterator[Span]:
+def spans(length: int, side: int, halo: int, grid: int) -> Iterator[Span]:
     """As few as can be, as long as each other, but for the last one, which may be shorter."""
     count = -(-length // side)
-    step = -(-length // (16 * count)) * 16
+    step = -(-length // (grid * count)) * grid
     for start in range(0, length, step):
         stop = min(start + step, length)
         yield Span(start, stop, max(0, start - halo), min(length, stop + halo))

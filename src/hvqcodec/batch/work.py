@@ -32,9 +32,9 @@ class Settings:
 
     def digest(self) -> str:
         """Equal where equal files come out. Raises ModelError."""
-        fingerprint = card_of(self.model)["fingerprint"]
+        weights = card_of(self.model)["sha256"]  # models of one fingerprint may differ in it
         given = {name: value for name, value in self.choices.items() if name not in _WITHOUT_TRACE}
-        text = json.dumps([fingerprint, given], sort_keys=True)
+        text = json.dumps([weights, given], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

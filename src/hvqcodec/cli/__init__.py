@@ -2,6 +2,7 @@
 
 import click
 from click.shell_completion import get_completion_class
+from PIL import Image
 
 from hvqcodec import __version__
 from hvqcodec.cli import checking, coding, many, models, seeing
@@ -17,6 +18,7 @@ def main() -> None:
 
     A file named - is standard input or output.
     """
+    Image.MAX_IMAGE_PIXELS = None  # ours is the limit, before any pixel is read
 
 
 @main.command()

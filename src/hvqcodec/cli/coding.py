@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from PIL import Image
 
 from hvqcodec.bitstream import Bitstream
 from hvqcodec.cli.options import (
@@ -59,11 +58,10 @@ def encode(
     if output != STREAM:
         check_output(output, photo, overwrite)
     source = BytesIO(read(photo)) if photo == STREAM else photo
-    Image.MAX_IMAGE_PIXELS = None  # --max-pixels is the limit, before any pixel is read
     codec = load_codec(model, device, threads)
     with progress_bar("encoding") as progress:
         data = codec.compress(source, progress=progress, **choices)
-    write(output, data)
+    write(output, data, overwrite)
     info = probe(data)
     line = f"{click.format_filename(output)}: {info.file_bytes} bytes, {info.bpp:.4f} bpp"
     report = {"output": str(output)} | asdict(info)
@@ -117,7 +115,7 @@ def decode(
         codec = load_codec(model or cards.model_for(fingerprint), device, threads)
         with progress_bar("decoding") as progress:
             image = codec.decompress(data, progress=progress, **choices)
-    write(output, to_file_bytes(image, suffix))
+    write(output, to_file_bytes(image, suffix), overwrite)
 
 
 @click.command()

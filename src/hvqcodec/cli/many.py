@@ -1,7 +1,10 @@
 """`hvq batch`."""
 
 import os
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,10 @@ from hvqcodec.batch import Settings, run
 from hvqcodec.batch.cluster import encode_on_cluster
 from hvqcodec.batch.inputs import find_jobs
 from hvqcodec.batch.processes import encode_in_processes
+from hvqcodec.batch.running import Summary
+from hvqcodec.batch.work import Record
 from hvqcodec.cli.options import device_option, encoding_choices
-from hvqcodec.cli.terminal import counting_bar
+from hvqcodec.cli.terminal import say
 
 ENGINES = {"local": encode_in_processes, "ray": encode_on_cluster}
 
@@ -90,3 +95,34 @@ def batch(
     )
     if summary.failed:
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None]]:
+    """What a batch reports to: a bar on standard error, if that is a terminal, and a line for
+    each failure."""
+    begin = time.monotonic()
+
+    def counts(summary: Summary | None) -> str | None:
+        if summary is None:
+            return None
+        speed = summary.encoded / (time.monotonic() - begin)
+        return f"{speed:.2f} photos/s, {summary.skipped} skipped, {summary.failed} failed"
+
+    with click.progressbar(
+        length=total,
+        label="encoding",
+        file=sys.stderr,
+        hidden=not sys.stderr.isatty(),
+        show_pos=True,
+        item_show_func=counts,
+    ) as bar:
+
+        def report(summary: Summary, record: Record | None) -> None:
+            if record and record.error:
+                if not bar.hidden:
+                    click.echo("\r\x1b[K", nl=False, err=True)  # off the line of the bar
+                say("Error", record.error)
+            bar.update(1, summary)
+
+        yield report

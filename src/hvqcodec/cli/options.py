@@ -163,9 +163,9 @@ def read(path: Path) -> bytes:
     return sys.stdin.buffer.read()
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes, overwrite: bool) -> None:
     if path != STREAM:
-        write_atomically(path, data)
+        write_atomically(path, data, overwrite)
     elif sys.stdout is None:
         raise FileError("standard output is closed")
     else:

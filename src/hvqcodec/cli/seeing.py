@@ -80,7 +80,7 @@ def compare(
             perceptual=perceptual,
             progress=progress,
         )
-    write_atomically(output, to_html(comparison).encode())
+    write_atomically(output, to_html(comparison).encode(), overwrite)
     click.echo(click.format_filename(output))
 
 

@@ -9,8 +9,6 @@ from typing import Any
 
 import click
 
-from hvqcodec.batch.running import Summary
-from hvqcodec.batch.work import Record
 from hvqcodec.errors import HvqError, HvqWarning, RateError, is_out_of_memory
 
 QUIET_SECONDS = 2.0
@@ -79,34 +77,3 @@ def progress_bar(label: str) -> Iterator[Callable[[float], None]]:
             bar.update(round(100 * share) - bar.pos)
 
         yield update
-
-
-@contextmanager
-def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None]]:
-    """What a batch reports to: a bar on standard error, if that is a terminal, and a line for
-    each failure."""
-    begin = time.monotonic()
-
-    def counts(summary: Summary | None) -> str | None:
-        if summary is None:
-            return None
-        speed = summary.encoded / (time.monotonic() - begin)
-        return f"{speed:.2f} photos/s, {summary.skipped} skipped, {summary.failed} failed"
-
-    with click.progressbar(
-        length=total,
-        label="encoding",
-        file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
-        show_pos=True,
-        item_show_func=counts,
-    ) as bar:
-
-        def report(summary: Summary, record: Record | None) -> None:
-            if record and record.error:
-                if not bar.hidden:
-                    click.echo("\r\x1b[K", nl=False, err=True)  # off the line of the bar
-                say("Error", record.error)
-            bar.update(1, summary)
-
-        yield report

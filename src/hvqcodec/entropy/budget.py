@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from hvqcodec.entropy.map_coding import map_costs
+from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.range_coding import Floats, Ints
 from hvqcodec.entropy.symbol_coding import (
-    Normative,
     Symbols,
     coded_after_map,
     index_frequencies,
@@ -26,7 +26,8 @@ def code_lengths(symbols: Ints, frequencies: Floats) -> Floats:
 def bit_budget(normative: Normative, symbols: Symbols) -> dict[str, float]:
     """Bits by part, and `static_bits`: what the same indices would cost under the
     static frequencies of their level."""
-    map_bits = map_costs(symbols.levels, normative.map_tables).min()
+    tables = normative.map_tables
+    map_bits = np.log2(len(tables)) + map_costs(symbols.levels, tables).min()
     budget = {"map_bits": float(map_bits), "z_bits": 0.0, "index_bits": 0.0, "static_bits": 0.0}
     for part, _, piece, frequencies in coded_after_map(normative, symbols):
         budget[f"{part}_bits"] += float(code_lengths(piece, frequencies).sum())

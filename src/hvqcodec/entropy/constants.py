@@ -1,5 +1,9 @@
 """NORMATIVE: the numbers that the networks and the integer path share."""
 
+FRACTION_BITS = 12
+ONE = 1 << FRACTION_BITS
+"""Codebook entries, mu, and what a context sees are in units of 2^-12."""
+
 LATENT_MAX = 15
 """z lies in -15 ... 15, coded as 0 ... 30."""
 

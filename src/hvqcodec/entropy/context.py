@@ -19,6 +19,7 @@ from hvqcodec.entropy.fixed_point import (
     EXACT,
     MU_LIMIT,
     IntegerConv,
+    check_shifts,
     requantise,
 )
 from hvqcodec.granularity import repeat
@@ -29,8 +30,6 @@ TURNS = ((0, 0), (1, 1), (0, 1), (1, 0))
 FLAGS = 3
 """Planes beside the embeddings: sent at a coarser level; at this one; and known by then."""
 
-ONE = 1 << 12
-"""What a flag counts, and the scale of all inputs."""
 STEP_ONE = 1 << 9
 """What a step of sigma counts among the inputs."""
 
@@ -100,6 +99,11 @@ class IntegerContext:
         seen = self.layers[0].weight.shape[1] - 2 * self.dimensions
         return math.isqrt(seen // (self.dimensions + FLAGS))
 
+    @property
+    def inputs(self) -> int:
+        """Numbers that it takes of a code: its surroundings, mu and step."""
+        return (self.dimensions + FLAGS) * self.window**2 + 2 * self.dimensions
+
     def pad(self, planes: Tensor) -> Tensor:
         """As `around` wants them."""
         return F.pad(planes, (self.window // 2,) * 4)
@@ -120,10 +124,10 @@ class IntegerContext:
 
     def check_exact(self) -> None:
         """Raise ValueError if any sum could leave the integers that float64 holds, or the
-        layers do not fit together."""
-        inputs = (self.dimensions + FLAGS) * self.window**2 + 2 * self.dimensions
-        if self.layers[0].weight.shape[1] != inputs or self.window % 2 == 0:
+        window has no middle."""
+        if self.window % 2 == 0:
             raise ValueError("the context sees no odd square")
+        check_shifts(self.shifts)
         for layer in self.layers:
             if layer.largest_sum(ACTIVATION_MAX) >= EXACT // 2:
                 raise ValueError("a sum of the context could exceed 2^53")

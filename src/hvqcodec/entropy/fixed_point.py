@@ -5,30 +5,39 @@ here are integers held in float64; each sum stays below 2^53 (checked at export,
 the weights), so it is exact in whatever order the machine adds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvqcodec.entropy.constants import LATENT_STRIDE, MU_MAX, SIGMA_STEPS
+from hvqcodec.entropy.constants import LATENT_STRIDE, MU_MAX, ONE, SIGMA_STEPS
+from hvqcodec.granularity import BLOCK, COARSE
+from hvqcodec.tiling import tiles
 
-MU_BITS = 12
-"""mu is in units of 2^-12."""
-MU_LIMIT = MU_MAX << MU_BITS
+MU_LIMIT = MU_MAX * ONE
 ACTIVATION_MAX = 32767
 EXACT = 2**53
+MAX_SHIFT = 52
 
 
-STRIP = 4096
-"""Positions of z at a time in the hyper-synthesis: bounds the memory."""
-STRIP_REACH = 2
-"""Rows of z beyond a strip that bear on it."""
+TILE = 64
+"""Side in positions of z of what the hyper-synthesis takes at a time: bounds the memory."""
+TILE_REACH = 2
+"""Positions of z beyond a tile, to each side, that bear on it."""
+COARSE_LATENT = BLOCK[COARSE] * LATENT_STRIDE
 
 
 def requantise(acc: Tensor, shift: int, low: int, high: int) -> Tensor:
     """clamp(floor((acc + 2^(shift-1)) / 2^shift), low, high), for shift >= 1."""
     return ((acc + 2.0 ** (shift - 1)) * 2.0**-shift).floor_().clamp_(low, high)
+
+
+def check_shifts(shifts: Sequence[int]) -> None:
+    """Raise ValueError unless `requantise` is exact by them for all sums below 2^52."""
+    if not all(1 <= shift <= MAX_SHIFT for shift in shifts):
+        raise ValueError(f"a shift is not between 1 and {MAX_SHIFT}")
 
 
 @dataclass(frozen=True)
@@ -73,20 +82,18 @@ class IntegerHyperSynthesis:
         """
         dimensions = len(self.convs[3].bias) // 8
         mu, step = torch.empty(2, dimensions, *mask.shape, dtype=torch.int16)
-        rows = max(1, STRIP // z.shape[2])
-        for top in range(0, z.shape[1], rows):
-            first, last = max(0, top - STRIP_REACH), top + rows + STRIP_REACH
-            strip = slice(LATENT_STRIDE * first, LATENT_STRIDE * last)
-            inner = slice(LATENT_STRIDE * (top - first), LATENT_STRIDE * (top - first + rows))
-            into = slice(LATENT_STRIDE * top, LATENT_STRIDE * (top + rows))
-            for whole, part in zip(
-                (mu, step), self._strip(z[:, first:last], mask[strip]), strict=True
-            ):
-                whole[:, into] = part[:, inner]
+        # Counted in pixels of the coarse level, so that a position of z has 64 and a block 16.
+        rows, columns = (COARSE_LATENT * side for side in z.shape[1:])
+        for tile in tiles(
+            rows, columns, COARSE_LATENT * TILE_REACH, COARSE_LATENT * TILE, COARSE_LATENT
+        ):
+            seen = z[:, *tile.outer(COARSE_LATENT)], mask[tile.outer(BLOCK[COARSE])]
+            for whole, part in zip((mu, step), self._tile(*seen), strict=True):
+                whole[:, *tile.inner(BLOCK[COARSE])] = part[:, *tile.within(BLOCK[COARSE])]
         return mu, step
 
-    def _strip(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The same for all rows of z at once, as float64 integers."""
+    def _tile(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for all of z at once, as float64 integers."""
         h, w = mask.shape
         conv1, conv2, conv3, conv4 = self.convs
         x = requantise(conv1(z.double()), self.shifts[0], 0, ACTIVATION_MAX)
@@ -104,7 +111,10 @@ class IntegerHyperSynthesis:
         )
 
     def check_exact(self, latent_max: int) -> None:
-        """Raise if any sum could leave the integers that float64 holds."""
+        """Raise ValueError if any sum could leave the integers that float64 holds."""
+        check_shifts(self.shifts)
+        if not 0 <= self.mask_one <= ACTIVATION_MAX:
+            raise ValueError("a sent block counts more than any activation")
         for conv, input_max in zip(
             self.convs, (latent_max, ACTIVATION_MAX, ACTIVATION_MAX, ACTIVATION_MAX), strict=True
         ):

@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hvqcodec.entropy.range_coding import Decoder, Encoder, fixed_model
-from hvqcodec.granularity import COARSE, FINE, MEDIUM
+from hvqcodec.granularity import COARSE, FINE, MEDIUM, Levels
 
 SPLIT_CONTEXTS, FINE_CONTEXTS = 4, 9
 CONTEXTS = SPLIT_CONTEXTS + FINE_CONTEXTS
 MAP_TABLE_SUM = 1 << 12
-
-Levels = NDArray[np.uint8]
-"""(H/8, W/8), 0 coarse, 1 medium, 2 fine."""
 
 
 def walk(rows: int, columns: int, flag: Callable[[int], int]) -> Levels:

@@ -4,7 +4,6 @@ Order: the granularity map; then z of the coarse, medium and fine level; then th
 indices, coarse to fine.
 """
 
-import hashlib
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,112 +13,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvqcodec.entropy.constants import LATENT_MAX, LATENT_STRIDE
-from hvqcodec.entropy.context import ONE, IntegerContext, around, known_planes, turns
-from hvqcodec.entropy.fixed_point import IntegerConv, IntegerHyperSynthesis
-from hvqcodec.entropy.map_coding import Levels, decode_map, encode_map
+from hvqcodec.entropy.constants import LATENT_MAX, ONE
+from hvqcodec.entropy.context import around, known_planes, turns
+from hvqcodec.entropy.map_coding import decode_map, encode_map
+from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.range_coding import Decoder, Encoder, Floats, Ints
-from hvqcodec.entropy.tables import ROWS, IndexTables
+from hvqcodec.entropy.tables import ROWS
 from hvqcodec.errors import BitstreamError
-from hvqcodec.granularity import level_masks
+from hvqcodec.granularity import Levels, latent_support, level_masks
 from hvqcodec.timing import step
 
 BLOCKS_PER_BYTE = 8 * 1024
 """Of 16x16, at most: see `tables.STATIC_MAX`."""
-
-
-@dataclass(frozen=True)
-class Normative:
-    """Everything that decides bits: the integer part of a model."""
-
-    hyper_syntheses: tuple[IntegerHyperSynthesis, ...]
-    """Coarse, medium, fine."""
-    index_tables: IndexTables
-    latent_tables: NDArray[np.int32]
-    """(3, latent_channels, 31) frequencies of z."""
-    map_tables: NDArray[np.int32]
-    """(sets, contexts, 2) frequencies of the flags of the map."""
-    contexts: tuple[IntegerContext, ...] = ()
-    """Coarse, medium, fine; or none."""
-
-    def to_tensors(self) -> dict[str, Tensor]:
-        tensors = {
-            "latent_tables": torch.from_numpy(self.latent_tables),
-            "map_tables": torch.from_numpy(self.map_tables),
-        }
-        for name in ("entries", "inverse_variance", "log_prior", "exponential", "static"):
-            tensors[f"index_tables.{name}"] = getattr(self.index_tables, name)
-        for level, hyper in enumerate(self.hyper_syntheses):
-            for number, conv in enumerate(hyper.convs, 1):
-                tensors[f"hyper.{level}.conv{number}.weight"] = conv.weight
-                tensors[f"hyper.{level}.conv{number}.bias"] = conv.bias
-            formats = torch.tensor([*hyper.shifts, hyper.mask_one], dtype=torch.int32)
-            tensors[f"hyper.{level}.formats"] = formats
-        for level, context in enumerate(self.contexts):
-            for number, layer in enumerate(context.layers, 1):
-                tensors[f"context.{level}.layer{number}.weight"] = layer.weight
-                tensors[f"context.{level}.layer{number}.bias"] = layer.bias
-            formats = torch.tensor(context.shifts, dtype=torch.int32)
-            tensors[f"context.{level}.formats"] = formats
-        return tensors
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> "Normative":
-        """Raises KeyError or ValueError if the tensors are not of a model."""
-
-        def convs(prefix: str, count: int) -> tuple[IntegerConv, ...]:
-            return tuple(
-                IntegerConv(tensors[f"{prefix}{n}.weight"], tensors[f"{prefix}{n}.bias"])
-                for n in range(1, count + 1)
-            )
-
-        tables = IndexTables(
-            *(
-                tensors[f"index_tables.{name}"]
-                for name in ("entries", "inverse_variance", "log_prior", "exponential", "static")
-            )
-        )
-        hypers, contexts = [], []
-        for level in range(3):
-            *shifts, one = tensors[f"hyper.{level}.formats"].tolist()
-            layers = convs(f"hyper.{level}.conv", 4)
-            hypers.append(IntegerHyperSynthesis(layers, tuple(shifts), one))
-            if f"context.{level}.formats" in tensors:
-                shifts = tensors[f"context.{level}.formats"].tolist()
-                layers = convs(f"context.{level}.layer", 3)
-                contexts.append(IntegerContext(layers, tuple(shifts), tables.entries.shape[1]))
-        normative = cls(
-            tuple(hypers),
-            tables,
-            tensors["latent_tables"].numpy(),
-            tensors["map_tables"].numpy(),
-            tuple(contexts),
-        )
-        normative.check()
-        return normative
-
-    def check(self) -> None:
-        """Raise ValueError unless all arithmetic is exact by these weights and tables."""
-        for hyper in self.hyper_syntheses:
-            hyper.check_exact(LATENT_MAX)
-        if len(self.contexts) not in (0, 3):
-            raise ValueError("a model has contexts for all levels or for none")
-        for context in self.contexts:
-            context.check_exact()
-        self.index_tables.check_exact()
-        if len(self.map_tables) < 2:
-            raise ValueError("a model needs two sets of map tables or more")
-        if self.latent_tables.min() < 1 or self.map_tables.min() < 1:
-            raise ValueError("a table of z or of the map holds a zero")
-
-    def fingerprint(self) -> str:
-        """SHA-256 over names, types, shapes and little-endian values, as 64 hex digits."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.to_tensors().items()):
-            array = tensor.contiguous().numpy()
-            digest.update(f"{name} {array.dtype.name} {list(array.shape)}\n".encode())
-            digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -138,7 +43,7 @@ class Symbols:
         return [m[0, 0].numpy() for m in level_masks(torch.from_numpy(self.levels)[None])]
 
     def crc(self) -> int:
-        """CRC-32 over the map, the z that are sent and the indices, in coding order."""
+        """CRC-32 over the map, the z that are sent, in coding order, and the indices."""
         crc = zlib.crc32(self.levels.tobytes())
         for z, mask in zip(self.latents, self.masks(), strict=True):
             crc = zlib.crc32(sent_latents(z, mask).astype(np.int8).tobytes(), crc)
@@ -147,17 +52,16 @@ class Symbols:
         return crc
 
 
-def latent_support(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(h, w) -> (ceil(h/4), ceil(w/4)): where any of the 4x4 blocks is sent."""
-    h, w = mask.shape
-    padded = np.pad(mask, ((0, -h % LATENT_STRIDE), (0, -w % LATENT_STRIDE)))
-    blocks = padded.reshape(padded.shape[0] // LATENT_STRIDE, LATENT_STRIDE, -1, LATENT_STRIDE)
-    return np.asarray(blocks.any(axis=(1, 3)))
+def sent_positions(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of z, (ceil(h/4), ceil(w/4)), for a level sent where the mask (h, w) says."""
+    support = latent_support(torch.from_numpy(mask)[None, None])
+    sent: NDArray[np.bool_] = support[0, 0].bool().numpy()
+    return sent
 
 
 def sent_latents(z: NDArray[np.int8], mask: NDArray[np.bool_]) -> NDArray[np.int8]:
     """(C, hz, wz) -> (N * C,): position by position in raster order, its channels in order."""
-    sent: NDArray[np.int8] = z.transpose(1, 2, 0)[latent_support(mask)].reshape(-1)
+    sent: NDArray[np.int8] = z.transpose(1, 2, 0)[sent_positions(mask)].reshape(-1)
     return sent
 
 
@@ -184,7 +88,7 @@ def index_frequencies(
     if not mask.any():
         return
     with step("tables"):
-        mu, sigma = normative.hyper_syntheses[level](torch.from_numpy(z), mask)  # (D, h, w)
+        mu, steps = normative.hyper_syntheses[level](torch.from_numpy(z), mask)  # (D, h, w)
         entries = normative.index_tables.entries.float()  # exact, and half the memory of doubles
     context = normative.contexts[level] if normative.contexts else None
     for turn, (rows, columns) in enumerate(turns(mask, context is not None)):
@@ -196,7 +100,7 @@ def index_frequencies(
                 planes = context.pad(known_planes(entries, sent, known, turn, ONE)[0])
         for r, c in zip(torch.split(rows, ROWS), torch.split(columns, ROWS), strict=True):
             with step("tables"):
-                m, s = mu[:, r, c].double(), sigma[:, r, c].double()  # (D, n)
+                m, s = mu[:, r, c].double(), steps[:, r, c].double()  # (D, n)
                 if context:
                     m, s = context(around(planes, r, c, context.window), m, s)
                 frequencies: Floats = normative.index_tables.frequencies(
@@ -251,7 +155,7 @@ def decode_symbols(normative: Normative, payload: bytes, rows: int, columns: int
     masks = Symbols(levels, (), ()).masks()
     latents, indices = [], []
     for level, mask in enumerate(masks):
-        support = latent_support(mask)
+        support = sent_positions(mask)
         channels = normative.latent_tables.shape[1]
         positions = np.zeros((*support.shape, channels), np.int8)
         with step("range coding"):

@@ -39,7 +39,7 @@ class IndexTables:
     log_prior: Tensor
     """(3, K) int64, in units of 2^-33."""
     exponential: Tensor
-    """(4609,) int64, round(2^30 exp(-i / 256))."""
+    """(4609,) int32, round(2^30 exp(-i / 256))."""
     static: Tensor
     """(3, K) int32, static frequencies; each level's sum is 2^16."""
 
@@ -86,5 +86,5 @@ class IndexTables:
             raise ValueError("a static table does not sum to 2^16")
         if int(self.static.max()) > STATIC_MAX:
             raise ValueError("a static table all but names its index")
-        if len(self.exponential) != EXP_LAST + 1 or int(self.exponential[0]) != 1 << 30:
+        if int(self.exponential[0]) != 1 << 30 or int(self.exponential.min()) < 0:
             raise ValueError("the table of the exponential is damaged")

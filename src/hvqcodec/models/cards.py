@@ -43,16 +43,18 @@ def card_text(name_or_path: str | PathLike[str]) -> str:
     """The card of a model, JSON. Raises ModelError."""
     path = model_path(name_or_path).with_suffix(".json")
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: the card of the model cannot be read ({error})") from error
 
 
 def card_of(name_or_path: str | PathLike[str]) -> dict[str, Any]:
-    """The card of a model, which names at least its fingerprint. Raises ModelError."""
+    """The card of a model, which names at least its fingerprint and the SHA-256 of its weights
+    file. Raises ModelError."""
     try:
         card: dict[str, Any] = json.loads(card_text(name_or_path))
-        bytes.fromhex(card["fingerprint"])
+        for checksum in ("fingerprint", "sha256"):
+            bytes.fromhex(card[checksum])
     except (ValueError, KeyError, TypeError) as error:
         path = model_path(name_or_path).with_suffix(".json")
         raise ModelError(f"{path}: not the card of a model ({error!r})") from error

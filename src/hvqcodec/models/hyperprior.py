@@ -3,8 +3,8 @@
 HVQ-CGIC (arXiv 2512.07192): the probability of index k is the softmax of
 -1/2 * squared Mahalanobis distance of entry k to (mu, sigma). Ours adds a learned
 log-prior b_k and bounds sigma. The decoder runs the integer form of the
-hyper-synthesis (`hvqcodec.entropy.fixed_point`); this float form is for training
-and export.
+hyper-synthesis (`hvqcodec.entropy.fixed_point`); by this float form the encoder
+estimates prices, and it is trained.
 """
 
 import math
@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hvqcodec.entropy.constants import LATENT_MAX, LATENT_STRIDE, MU_MAX, SIGMA_STEPS
+from hvqcodec.entropy.constants import LATENT_MAX, MU_MAX, SIGMA_STEPS
+from hvqcodec.granularity import latent_support
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.layers import conv
 
@@ -21,8 +22,8 @@ SIGMA_MIN, SIGMA_MAX = 0.1, 4.0
 """sigma takes values between these, evenly spaced in the logarithm. The lower bound
 keeps the model from betting everything on masks that it has not seen."""
 
-ROWS = 2048
-"""Codes at a time in `Hyperprior.index_bits`."""
+ROWS = 512
+"""Codes at a time in `Hyperprior.index_bits`: they fit into the processor's cache."""
 
 STEP_UNIT = 8.0
 """Steps of sigma are learned in units of 8, so that mu and they have the same scale."""
@@ -100,14 +101,6 @@ def fold_mask(mask: Tensor, size: torch.Size) -> Tensor:
     return F.pixel_unshuffle(padded, 2)
 
 
-def latent_support(mask: Tensor) -> Tensor:
-    """(B, 1, h, w) -> (B, 1, ceil(h/4), ceil(w/4)): 1 where any of the blocks is sent;
-    elsewhere z is not sent and counts as 0."""
-    h, w = mask.shape[-2:]
-    padded = F.pad(mask.float(), (0, -w % LATENT_STRIDE, 0, -h % LATENT_STRIDE))
-    return F.max_pool2d(padded, LATENT_STRIDE)
-
-
 class Hyperprior(nn.Module):
     """Hyper-analysis, hyper-synthesis and the log-prior of one level."""
 
@@ -133,16 +126,17 @@ class Hyperprior(nn.Module):
         w = sigma_from_step(step).pow(-2)
         left = torch.cat([2 * w * mu, -w], 1)
         right = torch.cat([entries, entries.square()], 1)
-        logits: Tensor = self.log_prior + 0.5 * (left @ right.t())
-        return logits
+        return torch.addmm(self.log_prior, left, right.t(), alpha=0.5)
 
     def index_bits(self, mu: Tensor, step: Tensor, entries: Tensor, index: Tensor) -> Tensor:
-        """Bits (N,) of indices (N,), in pieces that bound the memory; else as `index_logits`."""
+        """Bits (N,) of indices (N,), in pieces and in place, so without gradients; else as
+        `index_logits`."""
         bits = []
         for m, s, i in zip(*(torch.split(t, ROWS) for t in (mu, step, index)), strict=True):
             logits = self.index_logits(m, s, entries)
-            chosen = logits.gather(1, i[:, None])[:, 0]
-            bits.append((logits.logsumexp(1) - chosen) / math.log(2))
+            best = logits.amax(1, keepdim=True)
+            chosen = (logits.gather(1, i[:, None]) - best)[:, 0]
+            bits.append((logits.sub_(best).exp_().sum(1).log_() - chosen) / math.log(2))
         return torch.cat(bits)
 
     def latent_bits(self, z: Tensor) -> Tensor:

@@ -31,10 +31,3 @@ class Codebook(nn.Module):
     def lookup(self, indices: Tensor) -> Tensor:
         """(...,) -> (..., D)."""
         return F.embedding(indices, self.entries())
-
-    @torch.no_grad()
-    def snap(self, embeddings: Tensor) -> Tensor:
-        """(B, D, h, w) unit vectors -> the nearest entry of each."""
-        vectors = embeddings.permute(0, 2, 3, 1)
-        nearest = self.nearest(vectors.flatten(0, 2))
-        return self.lookup(nearest.view(vectors.shape[:3])).permute(0, 3, 1, 2)

@@ -6,7 +6,6 @@ be known of the training.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -16,14 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from hvqcodec.bitstream import FINGERPRINT_BYTES
-from hvqcodec.entropy.symbol_coding import Normative
+from hvqcodec.entropy.constants import ONE
+from hvqcodec.entropy.normative import Normative
 from hvqcodec.errors import ModelError
-from hvqcodec.models.cards import model_path
+from hvqcodec.models.cards import card_of, model_path
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
-
-ENTRY_SCALE = 4096
-"""Units of the codebook's integer entries per unit length."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +41,12 @@ class LoadedModel:
 
 def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> LoadedModel:
     """Raises ModelError for a missing, damaged or unfit model."""
-    path = model_path(name_or_path)
+    path, card = model_path(name_or_path), card_of(name_or_path)
     try:
-        card = json.loads(path.with_suffix(".json").read_text())
-        if not isinstance(card, dict):
-            raise ValueError("the card is not that of a model")
         content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: the model or its card cannot be read ({error})") from error
-    if hashlib.sha256(content).hexdigest() != card.get("sha256"):
+    except OSError as error:
+        raise ModelError(f"{path}: the model cannot be read ({error})") from error
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
         raise ModelError(f"{path}: the checksum differs from the card's; fetch the model again")
     try:
         tensors = load(content)
@@ -72,10 +66,10 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
         RuntimeError,
     ) as error:
         raise ModelError(f"{path}: not a model of this version of hvqcodec ({error})") from error
-    if normative.fingerprint() != card.get("fingerprint"):
+    if normative.fingerprint() != card["fingerprint"]:
         raise ModelError(f"{path}: the fingerprint differs from the card's; fetch the model again")
     with torch.no_grad():
-        entries = normative.index_tables.entries.float() / ENTRY_SCALE
+        entries = normative.index_tables.entries.float() / ONE
         networks.codebook.weight.copy_(entries)
     try:
         if torch.device(device).type == "meta":

@@ -13,19 +13,20 @@ from hvqcodec.errors import BitstreamError
 Pixels = NDArray[np.uint8]
 
 BAND = 256
-"""Rows at a time; even."""
+"""Rows at a time, a multiple of 4."""
 
 
 def fill_hidden(rgb: Pixels, alpha: Pixels) -> Pixels:
     """Colours where alpha is 0 replaced by those of the visible pixels around, which takes
-    the fewest bits: averages over ever larger squares, from the smallest one that sees any."""
+    the fewest bits: averages over 4x4 pixels or, where nothing is seen of those, ever
+    larger squares."""
     seen = alpha > 0
     if seen.all():
         return rgb
     if not seen.any():
         return np.full_like(rgb, 128)
-    # From the pairs of rows and columns on, since memory for all pixels would be too much.
-    parts = [halved(rgb[top : top + BAND], seen[top : top + BAND]) for top in bands(len(rgb))]
+    # Begun at a quarter of the size: memory for all pixels would be too much.
+    parts = [shrunk(rgb[top : top + BAND], seen[top : top + BAND]) for top in bands(len(rgb))]
     colour, weight = (torch.cat(part, 2) for part in zip(*parts, strict=True))
     pyramid = [(colour, weight)]
     while max(colour.shape[2:]) > 1:
@@ -36,11 +37,11 @@ def fill_hidden(rgb: Pixels, alpha: Pixels) -> Pixels:
         above = F.interpolate(filled, scale_factor=2, mode="bilinear")
         above = above[..., : colour.shape[2], : colour.shape[3]]
         filled = torch.where(weight > 0, colour / weight.clamp_min(1e-9), above)
-    pairs: Pixels = filled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
+    cells: Pixels = filled[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     pixels = rgb.copy()
     for top in bands(len(rgb)):
         part, hidden = pixels[top : top + BAND], ~seen[top : top + BAND]
-        behind = pairs[top // 2 : (top + BAND) // 2].repeat(2, 0).repeat(2, 1)
+        behind = cells[top // 4 : (top + BAND) // 4].repeat(4, 0).repeat(4, 1)
         part[hidden] = behind[: part.shape[0], : part.shape[1]][hidden]
     return pixels
 
@@ -50,12 +51,12 @@ def bands(rows: int) -> range:
     return range(0, rows, BAND)
 
 
-def halved(rgb: Pixels, seen: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
-    """Means over 2x2 pixels of the colours, (1, 3, h/2, w/2), hidden ones being 0, and of what is
-    seen, (1, 1, h/2, w/2)."""
+def shrunk(rgb: Pixels, seen: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+    """Means over 4x4 pixels of the colours, (1, 3, h/4, w/4), hidden ones being 0, and of what is
+    seen, (1, 1, h/4, w/4)."""
     weight = torch.from_numpy(seen)[None, None].float()
     colour = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() * weight
-    return half(colour), half(weight)
+    return half(half(colour)), half(half(weight))
 
 
 def half(x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from skimage import data
 
 from hvqcodec import Codec
 from hvqcodec.report.overlays import bits_overlay, granularity_overlay
-from hvqcodec.report.rivals import OPTIONS, best_within, encoder
+from hvqcodec.report.rivals import OPTIONS, best_within
 
 CROPS = {
     "astronaut": (120, 10),
@@ -68,7 +68,7 @@ def compared(codec: Codec, name: str, corner: tuple[int, int]) -> Row:
         ours = codec.compress(photo, bpp=BPP)
     row = [("original", photo)]
     for rival in OPTIONS:
-        coded = best_within(encoder(rival, photo), len(ours))
+        coded = best_within(rival, photo, len(ours))
         row.append((f"{rival}, {len(coded)} bytes", Image.open(io.BytesIO(coded))))
     row.append((f"hvq, {len(ours)} bytes", codec.decompress(ours)))
     left, top = corner

@@ -1,7 +1,7 @@
 """Coverage-guided fuzzing of the decoder: nothing but `HvqError` may come out.
 
     pip install atheris
-    python tests/fuzz.py corpus -max_total_time=7200 -timeout=5 -rss_limit_mb=8192
+    python -m tests.fuzz corpus -max_total_time=7200 -timeout=5 -rss_limit_mb=8192
 
 Arguments are libFuzzer's; the instruments take 2 KiB an input, hence the high limit. What it
 finds is to become a regression test. Inputs that are no container become the payload of one, and

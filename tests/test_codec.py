@@ -357,7 +357,9 @@ def test_a_rate_above_the_maximum_gives_the_maximum(codec: Codec, crop: Pixels) 
         with pytest.raises(RateError, match=f"more than {bpp} bpp: ask for no more"):
             codec.compress(crop, bpp=much, strict_rate=True)
     assert codec.compress(crop, bpp=float(bpp), strict_rate=True)
-    assert codec.compress(crop, max_bytes=10**9, strict_rate=True) == most
+    assert codec.compress(crop, max_bytes=10**9) == most
+    with pytest.raises(RateError, match="strict_rate goes with bpp"):
+        codec.compress(crop, max_bytes=10**9, strict_rate=True)
 
 
 def test_qualities_rise_in_size_and_looks(codec: Codec, astronaut: Pixels) -> None:

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save
 
-from hvqcodec import ImageError, ModelError, compress
+from hvqcodec import Codec, ImageError, ModelError, compress
 from hvqcodec.metrics import Metrics
 from hvqcodec.metrics.evaluation import MAX_PSNR, displayed, evaluate
 from hvqcodec.models.cards import DEFAULT, list_models
 from tests.helpers import TESTS, Pixels
 from tests.samples import swapped_profile
-from tests.test_cli import call, said
+from tests.test_cli import MODEL, call, said
 
 NETWORKS = TESTS.parents[1] / "shared" / "perceptual"
 
@@ -109,3 +111,39 @@ def test_damaged_networks_are_named(tmp_path: Path, astronaut: Pixels) -> None:
     (tmp_path / "lpips_alex.safetensors").write_bytes(b"damaged")
     with pytest.raises(ModelError, match="not the weights of a network"):
         evaluate(astronaut, astronaut, tmp_path)
+    (tmp_path / "lpips_alex.safetensors").write_bytes(save({"conv1.weight": torch.zeros(1)}))
+    with pytest.raises(ModelError, match=r"not the weights of LPIPS: it lacks conv1\.bias"):
+        evaluate(astronaut, astronaut, tmp_path)
+
+
+def test_a_folder_without_networks_is_named(tmp_path: Path, astronaut: Pixels) -> None:
+    with pytest.raises(ModelError, match=r"holds neither lpips_alex\.safetensors nor tiny_dark"):
+        evaluate(astronaut, astronaut, tmp_path)
+
+
+def test_a_file_of_a_model_of_ones_own(
+    tmp_path: Path, codec: Codec, pair: tuple[Path, Path], networks: Path
+) -> None:
+    """Whose model is not inside the package."""
+    photo = np.asarray(Image.open(pair[0]))
+    data = codec.compress(photo)
+    (tmp_path / "photo.hvq").write_bytes(data)
+    result = call(tmp_path, "eval", pair[0].name, "photo.hvq")
+    assert result.returncode == 1
+    spoken = said(call(tmp_path, "eval", pair[0].name, "photo.hvq", "--json", *MODEL))
+    expected = evaluate(photo, codec.decompress(data)).figures["psnr"]
+    assert json.loads(spoken)["figures"]["psnr"] == pytest.approx(expected)
+
+
+def test_standard_input(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    names = [path.name for path in pair]
+    told = said(call(tmp_path, "eval", "-", names[1], stdin=pair[0].read_bytes()))
+    assert told == said(call(tmp_path, "eval", *names))
+
+
+def test_notices_of_encoding_are_not_given(
+    tmp_path: Path, camera: Pixels, recwarn: pytest.WarningsRecorder
+) -> None:
+    Image.fromarray(camera[:64, :64].astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    evaluate(tmp_path / "deep.png", camera[:64, :64])
+    assert not recwarn

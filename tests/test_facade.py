@@ -3,6 +3,7 @@
 import io
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from hvqcodec import (
     compress_file,
     decompress,
     decompress_file,
+    facade,
 )
 from hvqcodec.bitstream import Bitstream
 from tests.helpers import TINY, Pixels
@@ -103,6 +105,25 @@ def test_a_model_is_loaded_once(
     assert compress(crop, model=str(model)) == data
     decompress(data, model=model)
     assert loaded == [str(model)]
+
+
+def test_threads_that_come_first_share_a_model(crop: Pixels) -> None:
+    facade._loaded.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        files = list(pool.map(lambda _: compress(crop, model=TINY), range(4)))
+    assert len(set(files)) == 1
+    assert facade._loaded.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("image", [None, [1, 2], 7])
+def test_what_can_be_no_image_is_a_type_error(image: object) -> None:
+    with pytest.raises(TypeError, match="an image, its file or its bytes are wanted"):
+        compress(image, model=TINY)  # type: ignore[arg-type]
+
+
+def test_a_limit_is_a_number(crop: Pixels) -> None:
+    with pytest.raises(TypeError, match="max_pixels must be a number, not None"):
+        compress(crop, model=TINY, max_pixels=None)  # type: ignore[arg-type]
 
 
 def test_from_file_to_file(folder: Path, codec: Codec, crop: Pixels) -> None:

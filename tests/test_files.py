@@ -198,3 +198,15 @@ def test_a_file_that_appeared_meanwhile_stays(
     with pytest.raises(FileError, match=r"one\.hvq exists: ask to overwrite it"):
         write_atomically(tmp_path / "one.hvq", b"other", overwrite=False)
     assert contents(tmp_path) == {"one.hvq": b"one"}
+
+
+def test_a_link_as_the_output_stays_a_link(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "link.hvq").symlink_to(folder / "elsewhere" / "photo.hvq")
+    with pytest.raises(FileError, match=r"link\.hvq exists: ask to overwrite it"):
+        check(folder, "link.hvq")  # though it leads nowhere
+    check(folder, "link.hvq", overwrite=True)
+    for data in (b"one", b"two"):
+        write_atomically(folder / "link.hvq", data)
+        assert (folder / "link.hvq").is_symlink()
+        assert (folder / "elsewhere" / "photo.hvq").read_bytes() == data

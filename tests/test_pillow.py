@@ -194,6 +194,14 @@ class TestDamage:
             with pytest.raises(OSError, match="truncated"):
                 image.load()
 
+    def test_a_truncated_payload_shows_when_it_is_verified(self, crop: Image.Image) -> None:
+        data = hvqcodec.compress(crop)
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+        cut = Image.open(io.BytesIO(data[:-20]))
+        with pytest.raises(OSError, match="truncated"):
+            cut.verify()
+
     def test_metadata_out_of_bounds(self, rich: bytes) -> None:
         with pytest.raises(UnidentifiedImageError, match="EXIF"):
             Image.open(io.BytesIO(with_section(rich, Section.EXIF, b"no zlib")))

@@ -69,9 +69,9 @@ def test_bits_of_cells_add_up_to_the_budget(model: Path, cat: Pixels) -> None:
 def test_smallest_file_where_none_fits(astronaut: Pixels) -> None:
     image = Image.fromarray(astronaut)
     encode = encoder("JPEG", image)
-    assert best_within(encode, 10) == encode(0)
-    assert best_within(encode, 10**9) == encode(100)
-    middle = best_within(encode, 20_000)
+    assert best_within("JPEG", image, 10) == encode(0)
+    assert best_within("JPEG", image, 10**9) == encode(100)
+    middle = best_within("JPEG", image, 20_000)
     assert len(middle) <= 20_000
     assert any(encode(q) == middle and len(encode(q + 1)) > 20_000 for q in range(101))
 
@@ -172,3 +172,12 @@ def test_command(tmp_path: Path, cat: Pixels) -> None:
 def test_a_rate_below_the_least(codec: Codec, cat: Pixels) -> None:
     with pytest.raises(RateError, match="the smallest file"):
         compare(cat, [0.001], codec)
+
+
+def test_webp_is_given_its_bytes(astronaut: Pixels) -> None:
+    """From quality 0 to 1 its files grow by a third and more."""
+    image = Image.fromarray(astronaut)
+    encode = encoder("WebP", image)
+    assert len(encode(1)) > 1.3 * len(encode(0))
+    limit = (len(encode(0)) + len(encode(1))) // 2
+    assert len(encode(0)) < len(best_within("WebP", image, limit)) <= limit

@@ -1,12 +1,13 @@
-"""Stage 3: the synthesis alone goes on, against a discriminator. All that decides bits stays as
-it is, so that every file keeps its bytes and only looks better.
+"""Stage 3: analysis and synthesis go on, against a discriminator. All that decides how files are
+read stays as it is, so that those that there are can be read by the new model too.
 
-    python -m training.realism --start runs/base-entropy/checkpoint --run runs/base-realism \\
+    python -m training.realism --start runs/base/model.safetensors --run runs/base-realism \\
         --photos ../shared/data/train-*.tar --validation ../shared/data/val.tar \\
-        --perceptual ../shared/perceptual --budget-minutes 80 --batch 4 --crop 192 \\
-        --muon-lr 0.0007 --adamw-lr 0.0005 --anneal-from 0.2
+        --perceptual ../shared/perceptual --budget-minutes 90 --batch 4 --crop 192 \\
+        --muon-lr 0.001 --adamw-lr 0.0007 --anneal-from 0.1 --joint-from -1
 
-Further options are those of `training.train`; `training.graft` puts the result into a model.
+With `--freeze analysis. distortion_head.` the synthesis alone learns, and every photo keeps its
+file. Further options are those of `training.train`; `training.graft` puts the result into a model.
 """
 
 import argparse

@@ -84,7 +84,7 @@ class Codec:
         max_bytes: size of the whole file, never exceeded and filled as far as that goes.
         ratios: shares of (fine, medium, coarse) blocks, ranked by their entropy as in
             Control-GIC (arXiv 2406.00758, section 3.2).
-        strict_rate: raise RateError where an image cannot use so many bits per pixel.
+        strict_rate: raise RateError where an image cannot have so many bits per pixel (`bpp`).
         strip: drop EXIF, XMP, resolution and colour profile, after turning the image
             upright and into sRGB.
         effort: "best" measures on three trial decodings what "fast" predicts when it
@@ -101,7 +101,7 @@ class Codec:
         >>> round(8 * len(data) / (512 * 512), 1)
         0.2
         """
-        rate.check_choices(quality, bpp, max_bytes, ratios)
+        rate.check_choices(quality, bpp, max_bytes, ratios, strict_rate)
         if effort not in get_args(Effort):
             raise ValueError(f"effort must be one of {get_args(Effort)}, not {effort!r}")
         with step("read"):

@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hvqcodec.errors import HvqError
 from hvqcodec.metadata import as_displayed
 from hvqcodec.metrics.evaluation import displayed
 from hvqcodec.optional import require
-from hvqcodec.report.rivals import best_within, encoder
+from hvqcodec.report.rivals import best_within
 
 RATES = (0.05, 0.35)
 """Of the slider, in bits per pixel."""
@@ -43,7 +44,10 @@ def build(codec: Codec) -> Any:
 
     with gradio.Blocks(title="hvqcodec", analytics_enabled=False) as page:
         gradio.Markdown("# hvqcodec\nDrop a photo, choose the rate, and move the slider between.")
-        photo = gradio.Image(type="filepath", sources=["upload", "clipboard"], label="Photo")
+        # Of any other mode than RGB Gradio makes a new file, unless it is told not to.
+        photo = gradio.Image(
+            type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Photo"
+        )
         rate = gradio.Slider(*RATES, value=FIRST_RATE, step=0.01, label="Bits per pixel")
         pictures = gradio.ImageSlider(label=f"hvq and {RIVAL}", format="png", interactive=False)
         told = gradio.Markdown()
@@ -61,7 +65,7 @@ def code(
     data = codec.compress(photo, bpp=rate)
     ours = as_displayed(codec.decompress(data)).convert("RGB")
     size = Bitstream.from_bytes(data).image_bytes  # the rival gets no metadata either
-    rival = best_within(encoder(RIVAL, Image.fromarray(displayed(photo))), size)
+    rival = best_within(RIVAL, Image.fromarray(displayed(photo)), size)
     theirs = Image.open(io.BytesIO(rival)).convert("RGB")
     bpp = [8 * s / (ours.width * ours.height) for s in (size, len(rival))]
     told = (
@@ -72,7 +76,11 @@ def code(
 
 
 def launch(codec: Codec, host: str, port: int | None, open_browser: bool) -> None:
-    """Serve the page until interrupted."""
+    """Serve the page until interrupted. Raises HvqError for an address that cannot be had."""
+    try:
+        socket.create_server((host, port or 0)).close()
+    except OSError as error:
+        raise HvqError(f"{host}:{port or ''} cannot be served at: {error.strerror}") from error
     page = build(codec)
     gradio = require("gradio", "demo")
     # The fonts of the system: those of Gradio's themes come from another host.

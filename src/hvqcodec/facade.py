@@ -1,5 +1,6 @@
 """The codec in four verbs: two for bytes, two for files. Torch is imported when they run."""
 
+import threading
 from functools import lru_cache
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hvqcodec.choices import Choices, DecodingChoices
     from hvqcodec.codec import Codec
     from hvqcodec.image import ImageResult, ImageSource, Pixels, ResultKind
+
+_loading = threading.Lock()
 
 
 def compress(
@@ -156,8 +159,13 @@ def decompress_file(
     return destination
 
 
-@lru_cache(maxsize=2)
 def _codec(model: str, device: str) -> "Codec":
+    with _loading:  # once, also for threads that come at the same time
+        return _loaded(model, device)
+
+
+@lru_cache(maxsize=2)
+def _loaded(model: str, device: str) -> "Codec":
     from hvqcodec.codec import Codec
 
     return Codec.load(model, device=device)

@@ -18,13 +18,13 @@ def check_output(output: Path, source: Path, overwrite: bool) -> None:
             raise FileError(f"{output} is a folder: give the name of a file")
         if not output.parent.is_dir():
             raise FileError(f"{output}: the folder {output.parent} does not exist")
-        if not output.exists():
+        if not (output.exists() or output.is_symlink()):
             return
-        if source.exists() and output.samefile(source):
+        if output.exists() and source.exists() and output.samefile(source):
             raise FileError(f"{output} is the input itself: give another output")
         if not overwrite:
             raise exists_already(output)
-        if not output.is_file():
+        if output.exists() and not output.is_file():
             raise FileError(f"{output} is no ordinary file: give another output")
 
 
@@ -63,6 +63,8 @@ def write_atomically(path: Path, data: bytes, overwrite: bool = True) -> None:
 
     Raises FileError, also if there is a file already and it is not to be overwritten.
     """
+    if overwrite:
+        path = Path(os.path.realpath(path))  # a link stays one: what it leads to is replaced
     # Neither a long name nor one that another process takes at this moment.
     part = path.with_name(f".hvq-{secrets.token_hex(8)}")
     with file_errors(path):

@@ -63,6 +63,8 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
 
     Raises ImageError for what is no image of one frame, or one of more than max_pixels.
     """
+    if not isinstance(max_pixels, int | float):
+        raise TypeError(f"max_pixels must be a number, not {max_pixels!r}")
     if isinstance(source, Tensor):
         return _from_pil(_from_array(_from_tensor(source)), strip, max_pixels)
     if isinstance(source, np.ndarray):
@@ -70,6 +72,8 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
     if isinstance(source, bytes | bytearray | memoryview):
         source = BytesIO(source)
     is_path = isinstance(source, str | PathLike)
+    if not (is_path or isinstance(source, Image.Image) or hasattr(source, "read")):
+        raise TypeError(f"an image, its file or its bytes are wanted, not {source!r:.60}")
     name = source if is_path else getattr(source, "name", "the image")
     try:
         if isinstance(source, Image.Image):

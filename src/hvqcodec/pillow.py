@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from hvqcodec.bitstream import MAX_HEADER_BYTES, METADATA, SIGNATURE, Header
+from hvqcodec.bitstream import MAX_HEADER_BYTES, METADATA, SIGNATURE, Bitstream, Header
 from hvqcodec.choices import Choices
 from hvqcodec.errors import BitstreamError, HvqError
 from hvqcodec.facade import compress, decompress
@@ -64,6 +64,12 @@ class HvqImageFile(ImageFile.ImageFile):
                 self._fp_or_error().close()
             self.fp = None
         return super().load()
+
+    def verify(self) -> None:
+        """Raise OSError where the container is damaged or not all there."""
+        with os_errors():
+            Bitstream.from_bytes(self._read(slice(0, None)))
+        super().verify()
 
     def _read(self, span: slice) -> bytes:
         file = self._fp_or_error()

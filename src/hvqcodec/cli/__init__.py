@@ -16,7 +16,7 @@ from hvqcodec.cli.terminal import OneLine
 def main() -> None:
     """Encode photos into small, good-looking .hvq files, and decode them.
 
-    A file named - is standard input or output.
+    A file named - is standard input or output, but for batch.
     """
     Image.MAX_IMAGE_PIXELS = None  # ours is the limit, before any pixel is read
 

@@ -7,22 +7,26 @@ from pathlib import Path
 import click
 
 from hvqcodec.cli.options import (
+    INPUT,
+    decoding_model_option,
     device_option,
     encoding_model_option,
     json_option,
     perceptual_option,
+    source_of,
     threads_option,
 )
 
-IMAGE = click.Path(exists=True, dir_okay=False, path_type=Path)
-
 
 @click.command("eval")
-@click.argument("original", type=IMAGE)
-@click.argument("decoded", type=IMAGE)
+@click.argument("original", type=INPUT)
+@click.argument("decoded", type=INPUT)
+@decoding_model_option
 @perceptual_option
 @json_option
-def evaluate(original: Path, decoded: Path, perceptual: Path | None, as_json: bool) -> None:
+def evaluate(
+    original: Path, decoded: Path, model: str | None, perceptual: Path | None, as_json: bool
+) -> None:
     """Say how far DECODED is from ORIGINAL: images or .hvq files, of one size.
 
     PSNR and MS-SSIM; SSIMULACRA2 with hvqcodec[metrics]; LPIPS with the package lpips or
@@ -30,7 +34,7 @@ def evaluate(original: Path, decoded: Path, perceptual: Path | None, as_json: bo
     """
     from hvqcodec.metrics.evaluation import evaluate
 
-    measured = evaluate(original, decoded, perceptual)
+    measured = evaluate(source_of(original), source_of(decoded), perceptual, model=model)
     if as_json:
         click.echo(json.dumps(asdict(measured)))
         return

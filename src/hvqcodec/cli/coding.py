@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from hvqcodec.cli.options import (
     name_of,
     overwrite_option,
     read,
+    source_of,
     threads_option,
     tile_option,
     write,
@@ -57,7 +57,7 @@ def encode(
     output = output or (STREAM if photo == STREAM else photo.with_suffix(".hvq"))
     if output != STREAM:
         check_output(output, photo, overwrite)
-    source = BytesIO(read(photo)) if photo == STREAM else photo
+    source = source_of(photo)
     codec = load_codec(model, device, threads)
     with progress_bar("encoding") as progress:
         data = codec.compress(source, progress=progress, **choices)

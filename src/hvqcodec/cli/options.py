@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import wraps
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ perceptual_option = click.option(
     "--perceptual",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="With the networks of LPIPS (lpips_alex.safetensors) and DLP.",
+    help="With the networks of LPIPS (lpips_alex.safetensors) and DLP (tiny_darknet.safetensors).",
 )
 
 _HOW_TO_ENCODE = (
@@ -129,9 +130,11 @@ def encoding_choices(command: Callable[..., None]) -> Callable[..., None]:
     def checked(**given: Any) -> None:
         allocation, choices = given.pop("allocation"), {"bpp": given.pop("rate")}
         choices |= {name: given.pop(name) for name in Choices.__annotations__ if name in given}
-        check_choices(*(choices[name] for name in ("quality", "bpp", "max_bytes", "ratios")))
         if choices["strict_rate"] and choices["bpp"] is None:
             raise click.UsageError("--strict-rate goes with --rate")
+        check_choices(
+            *(choices[name] for name in ("quality", "bpp", "max_bytes", "ratios", "strict_rate"))
+        )
         if (allocation == "entropy") != (choices["ratios"] is not None):
             raise click.UsageError("--allocation entropy and --ratios go together")
         command(choices=choices, **given)
@@ -153,6 +156,11 @@ def load_codec(model: str, device: str, threads: int | None) -> "Codec":
 
 def name_of(path: Path) -> str:
     return "standard input" if path == STREAM else str(path)
+
+
+def source_of(path: Path) -> Path | BytesIO:
+    """Of an image: its path, or what standard input holds."""
+    return BytesIO(read(path)) if path == STREAM else path
 
 
 def read(path: Path) -> bytes:

@@ -1,27 +1,33 @@
 """`hvq compare`, `hvq view` and `hvq demo`."""
 
+import sys
 import tempfile
 from pathlib import Path
 
 import click
 
 from hvqcodec.cli.options import (
+    INPUT,
+    OUTPUT,
+    STREAM,
     decoding_model_option,
     device_option,
     encoding_model_option,
     load_codec,
     max_pixels_option,
+    name_of,
     overwrite_option,
     perceptual_option,
+    read,
+    source_of,
     threads_option,
+    write,
 )
 from hvqcodec.cli.terminal import progress_bar
 from hvqcodec.errors import HvqError, in_file
 from hvqcodec.facade import decompress
-from hvqcodec.files import check_output, read_file, write_atomically
+from hvqcodec.files import check_output, write_atomically
 from hvqcodec.saving import to_file_bytes
-
-FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 def parse_rates(ctx: click.Context, param: click.Parameter, value: str) -> list[float]:
@@ -33,7 +39,7 @@ def parse_rates(ctx: click.Context, param: click.Parameter, value: str) -> list[
 
 
 @click.command()
-@click.argument("photo", type=FILE)
+@click.argument("photo", type=INPUT)
 @click.option(
     "--rates",
     callback=parse_rates,
@@ -44,7 +50,7 @@ def parse_rates(ctx: click.Context, param: click.Parameter, value: str) -> list[
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=OUTPUT,
     help="Default: the photo's name with .html.",
 )
 @perceptual_option
@@ -68,35 +74,39 @@ def compare(
     """
     from hvqcodec.report import compare, to_html
 
-    output = output or photo.with_suffix(".html")
-    check_output(output, photo, overwrite)
+    output = output or (STREAM if photo == STREAM else photo.with_suffix(".html"))
+    if output != STREAM:
+        check_output(output, photo, overwrite)
+    source = source_of(photo)
     codec = load_codec(model, device, threads)
     with progress_bar("comparing") as progress:
         comparison = compare(
-            photo,
+            source,
             rates,
             codec,
-            name=click.format_filename(photo.name),
+            name=click.format_filename(photo.name if photo != STREAM else name_of(photo)),
             perceptual=perceptual,
             progress=progress,
         )
-    write_atomically(output, to_html(comparison).encode(), overwrite)
-    click.echo(click.format_filename(output))
+    write(output, to_html(comparison).encode(), overwrite)
+    click.echo(click.format_filename(output), err=output == STREAM)
 
 
 @click.command()
-@click.argument("file", type=FILE)
+@click.argument("file", type=INPUT)
 @decoding_model_option
 @max_pixels_option
 def view(file: Path, model: str | None, max_pixels: int) -> None:
     """Open a decoded copy of the .hvq FILE in the system's viewer."""
-    data = read_file(file)
-    with in_file(file), progress_bar("decoding") as progress:
+    data = read(file)
+    with in_file(name_of(file)), progress_bar("decoding") as progress:
         image = decompress(data, model=model, max_pixels=max_pixels, progress=progress)
     # Not removed: nobody knows when the viewer has read it.
-    copy = Path(tempfile.mkdtemp(prefix="hvq-")) / f"{file.stem}.png"
+    stem = "decoded" if file == STREAM else file.stem
+    copy = Path(tempfile.mkdtemp(prefix="hvq-")) / f"{stem}.png"
     write_atomically(copy, to_file_bytes(image, copy.suffix))
-    if click.launch(str(copy)):
+    # Elsewhere the opener would stay until the viewer is closed.
+    if click.launch(str(copy), wait=sys.platform == "linux"):
         raise HvqError(f"no viewer could be started; the picture is {copy}")
     click.echo(click.format_filename(copy))
 

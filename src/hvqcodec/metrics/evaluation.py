@@ -1,5 +1,6 @@
 """How far a decoded image is from its original, for people: whatever files they have."""
 
+import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import numpy as np
 
 import hvqcodec.pillow  # noqa: F401  so that .hvq files are images like others
-from hvqcodec.errors import ImageError
+from hvqcodec.bitstream import SIGNATURE
+from hvqcodec.errors import HvqWarning, ImageError, in_file
+from hvqcodec.facade import decompress
+from hvqcodec.files import read_file
 from hvqcodec.image import ImageSource, read_picture
 from hvqcodec.metrics.measuring import TITLES, Metrics, Pixels
 from hvqcodec.metrics.similarity import MIN_SIDE
@@ -36,20 +40,40 @@ class Evaluation:
 
 
 def evaluate(
-    original: ImageSource, decoded: ImageSource, perceptual: str | PathLike[str] | None = None
+    original: ImageSource,
+    decoded: ImageSource,
+    perceptual: str | PathLike[str] | None = None,
+    *,
+    model: str | PathLike[str] | None = None,
 ) -> Evaluation:
     """Measure two images of one size as they are displayed: upright, in sRGB, over white.
 
     original, decoded: as `hvqcodec.compress` takes them; .hvq files too.
     perceptual: folder with the networks of LPIPS and DLP (`hvqcodec.metrics.perceptual`).
-    Raises ImageError.
+    model: of .hvq files, if it is not inside the package.
+    Raises ImageError, and ModelError for networks that cannot be used.
     """
-    a, b = displayed(original), displayed(decoded)
+    with warnings.catch_warnings():
+        # They speak of what encoding would do.
+        warnings.simplefilter("ignore", HvqWarning)
+        a, b = (displayed(decoded_by(model, source)) for source in (original, decoded))
     if a.shape != b.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]}" for pixels in (a, b)]
         raise ImageError(f"the images differ in size: {sizes[0]} and {sizes[1]}")
     metrics, left_out = metrics_for(a, perceptual)
     return Evaluation(finite_figures(metrics, a, b), left_out)
+
+
+def decoded_by(model: str | PathLike[str] | None, source: ImageSource) -> ImageSource:
+    """The image of the path of an .hvq file, where a model is given to decode it; else the
+    source itself."""
+    if model is None or not isinstance(source, str | PathLike):
+        return source
+    data = read_file(Path(source))
+    if not data.startswith(SIGNATURE):
+        return source
+    with in_file(source):
+        return decompress(data, model=model)
 
 
 def finite_figures(metrics: Metrics, a: Pixels, b: Pixels) -> dict[str, float]:

@@ -16,8 +16,15 @@ from torch.nn import functional as F
 from hvqcodec.errors import ModelError
 
 
+def convolutions(count: int) -> frozenset[str]:
+    return frozenset(f"conv{n}.{part}" for n in range(1, count + 1) for part in ("weight", "bias"))
+
+
 class PerceptualDistance(nn.Module):
     """Squared differences of unit-length features, weighted, summed over the taps."""
+
+    KEYS: frozenset[str] = frozenset()
+    """Names of the weights."""
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
@@ -25,6 +32,11 @@ class PerceptualDistance(nn.Module):
             tensors = load_file(weights)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{weights}: not the weights of a network ({error})") from error
+        missing = self.KEYS - tensors.keys()
+        if missing:
+            raise ModelError(
+                f"{weights}: not the weights of {type(self).__name__}: it lacks {min(missing)}"
+            )
         for name, tensor in tensors.items():
             self.register_buffer(name.replace(".", "_"), tensor)
 
@@ -62,6 +74,8 @@ def unit(x: Tensor) -> Tensor:
 class LPIPS(PerceptualDistance):
     """LPIPS v0.1 with AlexNet (Zhang et al. 2018)."""
 
+    KEYS = convolutions(5) | {f"lin{tap}.weight" for tap in range(5)}
+
     shift: Tensor
     scale: Tensor
 
@@ -89,6 +103,8 @@ class DLP(PerceptualDistance):
     """The same distance, unweighted, on five taps of Tiny Darknet, whose first tap
     stands at full resolution where AlexNet's stands at a quarter."""
 
+    KEYS = convolutions(15)
+
     def features(self, image: Tensor) -> list[Tensor]:
         taps: list[Tensor] = []
         x = image
@@ -103,9 +119,14 @@ class DLP(PerceptualDistance):
 
 
 def load_perceptual(folder: Path | None) -> tuple[LPIPS | None, DLP | None]:
-    """The networks that the folder holds; training runs without them too."""
+    """The networks that the folder holds; training runs without them too.
+
+    Raises ModelError for a folder that holds neither, and for damaged weights.
+    """
     lpips = folder / "lpips_alex.safetensors" if folder else None
     dlp = folder / "tiny_darknet.safetensors" if folder else None
+    if lpips and dlp and not (lpips.exists() or dlp.exists()):
+        raise ModelError(f"{folder} holds neither {lpips.name} nor {dlp.name}")
     return (
         LPIPS(lpips).eval() if lpips and lpips.exists() else None,
         DLP(dlp).eval() if dlp and dlp.exists() else None,

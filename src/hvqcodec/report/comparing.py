@@ -15,7 +15,7 @@ from hvqcodec.errors import HvqWarning
 from hvqcodec.image import ImageSource
 from hvqcodec.metrics.evaluation import displayed, finite_figures, metrics_for
 from hvqcodec.metrics.measuring import Pixels
-from hvqcodec.report.rivals import able, best_within, encoder
+from hvqcodec.report.rivals import able, best_within
 
 HVQ = "hvq"
 
@@ -82,8 +82,8 @@ def compare(
     """
     original = displayed(photo)
     metrics, left_out = metrics_for(original, perceptual)
-    rivals, too_small = able(max(original.shape[:2]))
-    names, left_out = (HVQ, *rivals), left_out + too_small
+    rivals, unable = able(max(original.shape[:2]))
+    names, left_out = (HVQ, *rivals), left_out + unable
     done = 0
     at_rates = []
     for rate in rates:
@@ -95,7 +95,7 @@ def compare(
             if name_of_codec == HVQ:
                 file, pixels = data, codec.decompress(data, "numpy")
             else:
-                file = best_within(encoder(name_of_codec, Image.fromarray(original)), len(data))
+                file = best_within(name_of_codec, Image.fromarray(original), len(data))
                 pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
             figures = finite_figures(metrics, original, pixels)
             coded.append(Coded(name_of_codec, file, pixels, figures))

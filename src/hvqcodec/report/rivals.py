@@ -17,6 +17,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 MAX_QUALITY = 100
+FINEST = {"WebP": 0.1}
+"""Step of the quality, where it is not 1: from 0 to 1 a WebP file may grow by half."""
 MAX_SIDE = {"JPEG": 65_500, "WebP": 16_383, "AVIF": 65_536}
 
 
@@ -35,27 +37,28 @@ def able(side: int) -> tuple[list[str], list[str]]:
     ]
 
 
-def encoder(name: str, image: Image.Image) -> Callable[[int], bytes]:
+def encoder(name: str, image: Image.Image) -> Callable[[float], bytes]:
     """From a quality, 0 to 100, to a file. Raises MissingError."""
     if name not in available():
         raise MissingError(f"this Pillow is built without {name}: install one of PyPI's wheels")
     return partial(_encode, image, name, OPTIONS[name])
 
 
-def _encode(image: Image.Image, name: str, options: dict[str, Any], quality: int) -> bytes:
+def _encode(image: Image.Image, name: str, options: dict[str, Any], quality: float) -> bytes:
     file = io.BytesIO()
     image.save(file, name, quality=quality, **options)
     return file.getvalue()
 
 
-def best_within(encode: Callable[[int], bytes], limit: int) -> bytes:
+def best_within(name: str, image: Image.Image, limit: int) -> bytes:
     """The file of the highest quality that takes at most so many bytes, or the smallest file
-    if none does."""
+    if none does. Raises MissingError."""
+    encode, step = encoder(name, image), FINEST.get(name, 1)
     best = encode(0)
-    low, high = 0, MAX_QUALITY + 1
+    low, high = 0, round(MAX_QUALITY / step) + 1
     while high - low > 1 and len(best) <= limit:
         middle = (low + high) // 2
-        coded = encode(middle)
+        coded = encode(middle * step)
         if len(coded) <= limit:
             low, best = middle, coded
         else:

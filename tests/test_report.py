@@ -167,6 +167,12 @@ def test_command(tmp_path: Path, cat: Pixels) -> None:
         assert (result.returncode, result.stdout) == (status, b"")
         assert result.stderr.count(b"\n") == 1
     assert not (tmp_path / "other.html").exists()
+    content, files = (tmp_path / "cat.png").read_bytes(), set(tmp_path.iterdir())
+    result = call(tmp_path, "compare", "-", "--rates", "0.9", *MODEL, stdin=content)
+    assert (result.returncode, result.stderr) == (0, b"-\n")
+    assert b"standard input" in result.stdout
+    assert result.stdout.rstrip().endswith(b"</html>")
+    assert set(tmp_path.iterdir()) == files
 
 
 def test_a_rate_below_the_least(codec: Codec, cat: Pixels) -> None:

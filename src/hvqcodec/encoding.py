@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvqcodec.decoding import synthesise
-from hvqcodec.entropy.constants import LATENT_STRIDE
 from hvqcodec.entropy.symbol_coding import Symbols
 from hvqcodec.entropy.tables import STATIC_BITS, STATIC_SHARE
-from hvqcodec.granularity import BLOCK, COARSE, FINE, MEDIUM, Levels, allocate, level_masks
+from hvqcodec.granularity import (
+    BLOCK,
+    COARSE,
+    FINE,
+    LATENT_GRID,
+    MEDIUM,
+    Levels,
+    allocate,
+    level_masks,
+)
 from hvqcodec.image import Pixels, to_signal
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.hyperprior import Hyperprior
@@ -26,9 +34,6 @@ from hvqcodec.timing import step
 MEASURED_SHARE = 0.2
 """How much weight the measured error has beside the predicted distortion, which knows of
 looks as well, in a geometric mean. Chosen on validation photos: half of it gains PSNR alone."""
-
-LATENT_GRID = BLOCK[COARSE] * LATENT_STRIDE
-"""On which tiles begin, in pixels, so that none sees another z than the whole image."""
 
 ROUNDING_ERROR = 1 / 12
 """Squared, of pixels that are rounded to integers."""
@@ -141,6 +146,7 @@ def analyse(
         empty(1, 3, *medium),
     )
     reach = networks.analysis.reach + networks.distortion_head.reach
+    # On that grid, so that no tile sees another z than the whole image.
     plan = list(tiles(height, width, reach, side, LATENT_GRID))
     for number, tile in enumerate(plan, 1):
         analyse_tile(scene, tile, to_signal(pixels[tile.outer(1)]), static)

@@ -19,6 +19,9 @@ BLOCK = (16, 8, 4)
 """Side in pixels of the block that one code of a level stands for."""
 
 
+LATENT_GRID = BLOCK[COARSE] * LATENT_STRIDE
+"""Side in pixels of what one position of z of the coarse level stands for."""
+
 CODES_PER_CELL = (0.25, 1.0, 4.0)
 """Codes that an 8x8 cell takes at each level."""
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvqcodec.entropy.constants import LATENT_STRIDE, MU_MAX, ONE, SIGMA_STEPS
-from hvqcodec.granularity import BLOCK, COARSE
+from hvqcodec.entropy.constants import MU_MAX, ONE, SIGMA_STEPS
+from hvqcodec.granularity import BLOCK, COARSE, LATENT_GRID
 from hvqcodec.tiling import tiles
 
 MU_LIMIT = MU_MAX * ONE
@@ -26,7 +26,6 @@ TILE = 64
 """Side in positions of z of what the hyper-synthesis takes at a time: bounds the memory."""
 TILE_REACH = 2
 """Positions of z beyond a tile, to each side, that bear on it."""
-COARSE_LATENT = BLOCK[COARSE] * LATENT_STRIDE
 
 
 def requantise(acc: Tensor, shift: int, low: int, high: int) -> Tensor:
@@ -83,11 +82,9 @@ class IntegerHyperSynthesis:
         dimensions = len(self.convs[3].bias) // 8
         mu, step = torch.empty(2, dimensions, *mask.shape, dtype=torch.int16)
         # Counted in pixels of the coarse level, so that a position of z has 64 and a block 16.
-        rows, columns = (COARSE_LATENT * side for side in z.shape[1:])
-        for tile in tiles(
-            rows, columns, COARSE_LATENT * TILE_REACH, COARSE_LATENT * TILE, COARSE_LATENT
-        ):
-            seen = z[:, *tile.outer(COARSE_LATENT)], mask[tile.outer(BLOCK[COARSE])]
+        rows, columns = (LATENT_GRID * side for side in z.shape[1:])
+        for tile in tiles(rows, columns, LATENT_GRID * TILE_REACH, LATENT_GRID * TILE, LATENT_GRID):
+            seen = z[:, *tile.outer(LATENT_GRID)], mask[tile.outer(BLOCK[COARSE])]
             for whole, part in zip((mu, step), self._tile(*seen), strict=True):
                 whole[:, *tile.inner(BLOCK[COARSE])] = part[:, *tile.within(BLOCK[COARSE])]
         return mu, step

@@ -1,13 +1,14 @@
-"""Stage 3: analysis and synthesis go on, against a discriminator. All that decides how files are
-read stays as it is, so that those that there are can be read by the new model too.
+"""Stage 3: the synthesis alone goes on, against a discriminator. All that decides bits stays as
+it is, so that every file keeps its bytes and only looks better.
 
     python -m training.realism --start runs/base/model.safetensors --run runs/base-realism \\
         --photos ../shared/data/train-*.tar --validation ../shared/data/val.tar \\
-        --perceptual ../shared/perceptual --budget-minutes 90 --batch 4 --crop 192 \\
-        --muon-lr 0.001 --adamw-lr 0.0007 --anneal-from 0.1 --joint-from -1
+        --perceptual ../shared/perceptual --budget-minutes 80 --batch 4 --crop 192 \\
+        --muon-lr 0.0007 --adamw-lr 0.0005 --anneal-from 0.2 --joint-from -1
 
-With `--freeze analysis. distortion_head.` the synthesis alone learns, and every photo keeps its
-file. Further options are those of `training.train`; `training.graft` puts the result into a model.
+With `--analysis` the analysis learns as well; codebook and entropy model never do. Files that there
+are can still be read then, but the codes come to mean something a little different. Further
+options are those of `training.train`; `training.graft` puts the result into a model.
 """
 
 import argparse
@@ -24,8 +25,8 @@ HEAD_START = 150
 """Steps in which the discriminator's word does not count yet; then it counts more and more,
 fully from twice as many on."""
 OPPONENT_LR = 4e-4
-NORMATIVE = ("codebook.", "hyperpriors.", "contexts.")
-"""Parts of the networks that stay what they are."""
+SYNTHESIS, ANALYSIS = ("synthesis.",), ("analysis.", "distortion_head.")
+"""Parts of the networks."""
 
 
 class Discriminator(nn.Module):
@@ -71,7 +72,8 @@ class Realism(train.Trainer):
         self.objective.critic = self.unreal
 
     def learns(self, name: str) -> bool:
-        return not name.startswith(NORMATIVE) and super().learns(name)
+        parts = SYNTHESIS + ANALYSIS * self.options.analysis
+        return name.startswith(parts) and super().learns(name)
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
         super().restore(tensors, facts)
@@ -109,6 +111,7 @@ class Realism(train.Trainer):
 def main(given: Sequence[str] | None = None) -> None:
     parser = train.options_parser(__doc__)
     parser.add_argument("--adversarial", type=float, default=0.1, help="weight of the verdict")
+    parser.add_argument("--analysis", action="store_true", help="the analysis learns as well")
     train.start(Realism, train.arguments(given, parser))
 
 

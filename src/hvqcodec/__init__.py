@@ -27,7 +27,7 @@ from hvqcodec.probing import Info, probe
 if TYPE_CHECKING:
     from hvqcodec.codec import Codec
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 __all__ = [
     "BitstreamError",

@@ -191,3 +191,7 @@ def test_a_graft_is_what_reads_the_same_files() -> None:
     assert graft.is_graft(model | {"network.synthesis.a": torch.ones(2)}, model)
     assert not graft.is_graft(model | {"normative.a": torch.ones(2)}, model)
     assert not graft.is_graft({"network.synthesis.a": torch.zeros(2)}, model)
+    model["network.analysis.a"] = torch.zeros(2)
+    other = model | {"network.analysis.a": torch.ones(2)}
+    assert graft.is_graft(other, model)
+    assert not graft.is_graft(other, model, graft.SYNTHESIS)

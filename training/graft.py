@@ -18,17 +18,21 @@ from hvqcodec.models.cards import card_of, model_path
 from training import checkpoint
 from training.export import half_networks, networks_of, training_facts, write_model
 
-TAKEN = ("network.analysis.", "network.distortion_head.", "network.synthesis.")
+SYNTHESIS = ("network.synthesis.",)
+TAKEN = ("network.analysis.", "network.distortion_head.", *SYNTHESIS)
 ENTRIES_APART = 4
 """Units of the integer entries by which half precision may have moved the codebook."""
 OF_THE_PIXELS = ("validation", "percent_against_predecessor")
 """What a card says that holds no more."""
 
 
-def is_graft(tensors: dict[str, Tensor], model: dict[str, Tensor]) -> bool:
-    """Whether two models differ in nothing that decides how files are read."""
+def is_graft(
+    tensors: dict[str, Tensor], model: dict[str, Tensor], taken: tuple[str, ...] = TAKEN
+) -> bool:
+    """Whether two models differ in nothing else; so in nothing that decides how files are read
+    or, if the synthesis alone was taken, written."""
     return tensors.keys() == model.keys() and all(
-        value.equal(model[name]) for name, value in tensors.items() if not name.startswith(TAKEN)
+        value.equal(model[name]) for name, value in tensors.items() if not name.startswith(taken)
     )
 
 

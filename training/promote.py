@@ -9,9 +9,9 @@ and MS-SSIM and above +2 % on none, and if it looks no less natural: its Fréche
 (`benchmarks.frechet`) at equal rates at most 5 % larger. A graft (`training.graft`), which reads
 the files that there are, is also promoted for looking more natural: its Fréchet distance more
 than 10 % smaller and none of the three above +5 %; look at it as well. Those files, decoded by
-it, may be no more than 5 % worse on anything. LPIPS counts as the mean of
-the picture and of the picture without its first two rows and columns, so that nothing is won by
-looking right on the grid of the codes alone.
+it, may be no more than 5 % worse on anything. LPIPS counts as the mean of the picture and of the
+picture without its first two rows and columns, so that nothing is won by looking right on the
+grid of the codes alone.
 
 Each promotion adds its megabytes to the history of the repository: expect at most ten in all.
 Afterwards make golden streams for the new model with `tests/make_golden.py`, unless it is a

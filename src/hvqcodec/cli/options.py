@@ -132,9 +132,7 @@ def encoding_choices(command: Callable[..., None]) -> Callable[..., None]:
         choices |= {name: given.pop(name) for name in Choices.__annotations__ if name in given}
         if choices["strict_rate"] and choices["bpp"] is None:
             raise click.UsageError("--strict-rate goes with --rate")
-        check_choices(
-            *(choices[name] for name in ("quality", "bpp", "max_bytes", "ratios", "strict_rate"))
-        )
+        check_choices(*(choices[name] for name in ("quality", "bpp", "max_bytes", "ratios")))
         if (allocation == "entropy") != (choices["ratios"] is not None):
             raise click.UsageError("--allocation entropy and --ratios go together")
         command(choices=choices, **given)

@@ -86,9 +86,7 @@ class Normative:
             tuple(contexts),
         )
         normative.check()
-        for name, tensor in normative.to_tensors().items():
-            if tensors[name].dtype != tensor.dtype or tensors[name].shape != tensor.shape:
-                raise ValueError(f"{name} is not of the type or shape that it should be")
+        normative.check_kinds(tensors)  # as given: formats are kept as plain numbers
         return normative
 
     def check(self) -> None:
@@ -96,11 +94,7 @@ class Normative:
         all arithmetic is exact by these weights and tables."""
         if len(self.contexts) not in (0, 3):
             raise ValueError("a model has contexts for all levels or for none")
-        expected = self._expected()
-        for name, tensor in self.to_tensors().items():
-            dtype, shape = expected[name]
-            if tensor.dtype != dtype or tuple(tensor.shape) != shape:
-                raise ValueError(f"{name} should be {dtype} of shape {shape}")
+        self.check_kinds(self.to_tensors())
         for hyper in self.hyper_syntheses:
             hyper.check_exact(LATENT_MAX)
         for context in self.contexts:
@@ -112,6 +106,12 @@ class Normative:
             raise ValueError("a pair of the map tables does not sum to 2^12")
         if self.latent_tables.min() < 1 or self.map_tables.min() < 1:
             raise ValueError("a table of z or of the map holds a zero")
+
+    def check_kinds(self, tensors: dict[str, Tensor]) -> None:
+        """Raise ValueError unless the tensors of such a model have these types and shapes."""
+        for name, (dtype, shape) in self._expected().items():
+            if tensors[name].dtype != dtype or tuple(tensors[name].shape) != shape:
+                raise ValueError(f"{name} should be {dtype} of shape {shape}")
 
     def _expected(self) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         """Type and shape of each tensor, by those sizes that a model may choose: K, D, the

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hvqcodec.bitstream import Bitstream, Section
-from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols
+from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
 from hvqcodec.granularity import Levels
 from hvqcodec.models.zoo import LoadedModel
 
@@ -50,7 +50,17 @@ def symbols_of(model: LoadedModel, source: bytes | Bitstream) -> Symbols:
     """The symbols of a file, its checksum not looked at."""
     stream = Bitstream.from_bytes(source) if isinstance(source, bytes) else source
     rows, columns = -(-stream.height // 16), -(-stream.width // 16)
-    return decode_symbols(model.normative, stream.sections[Section.PAYLOAD], rows, columns)
+    return decode_symbols(model.normative, stream.payload, rows, columns, stream.adaptive)
+
+
+def plain(model: LoadedModel, data: bytes) -> bytes:
+    """The same file as hvqcodec up to 0.6 wrote it: its tables do not adapt."""
+    stream = Bitstream.from_bytes(data)
+    sections = {kind: body for kind, body in stream.sections.items() if kind != Section.PAYLOAD}
+    sections[Section.PLAIN_PAYLOAD] = encode_symbols(
+        model.normative, symbols_of(model, stream), adaptive=False
+    )
+    return replace(stream, sections=sections).to_bytes()
 
 
 def assert_same_symbols(a: Symbols, b: Symbols) -> None:

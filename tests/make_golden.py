@@ -53,7 +53,7 @@ def symbols_digest(symbols: Symbols) -> str:
 def decode(normative: Normative, stream: Bitstream) -> Symbols:
     """The symbols of a stream by the integers alone."""
     rows, columns = -(-stream.height // 16), -(-stream.width // 16)
-    return decode_symbols(normative, stream.sections[Section.PAYLOAD], rows, columns)
+    return decode_symbols(normative, stream.payload, rows, columns, stream.adaptive)
 
 
 def digests(normative: Normative, stream: Bitstream) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hvqcodec import HvqError
-from hvqcodec.bitstream import MAX_SIDE, Bitstream, Section, varint
+from hvqcodec.bitstream import MAX_SIDE, PAYLOADS, Bitstream, Section, varint
 from hvqcodec.models.zoo import LoadedModel
 from tests.helpers import symbols_of
 
@@ -39,7 +39,13 @@ class Mutator:
         lengths: dict[int, int] = {}
         for _ in range(1 + self.rng.geometric(0.6)):
             change: Callable[[Bitstream], Bitstream] = self.pick(
-                (self.other_body, self.other_size, self.other_sections, self.bent_body)
+                (
+                    self.other_body,
+                    self.other_size,
+                    self.other_sections,
+                    self.other_payload,
+                    self.bent_body,
+                )
             )
             stream = change(stream)
         if self.rng.random() < 0.15 and stream.sections:
@@ -93,6 +99,13 @@ class Mutator:
             height = self.pick((self.pick(EXTREMES), near))
         return replace(stream, width=width, height=height)
 
+    def other_payload(self, stream: Bitstream) -> Bitstream:
+        """One that adapts for one that does not, and the reverse."""
+        sections, kinds = dict(stream.sections), self.rng.permutation(PAYLOADS).tolist()
+        if kinds[0] in sections:
+            sections[kinds[1]] = sections.pop(kinds[0])
+        return replace(stream, sections=dict(sorted(sections.items())))
+
     def other_sections(self, stream: Bitstream) -> Bitstream:
         """One more or one less."""
         sections = dict(stream.sections)
@@ -107,7 +120,7 @@ class Mutator:
 def with_symbol_crc(model: LoadedModel, stream: Bitstream) -> Bitstream:
     """With the checksum of whatever the payload decodes to, if it does."""
     blocks = -(-stream.width // 16) * -(-stream.height // 16)
-    if Section.PAYLOAD not in stream.sections or not 0 < blocks <= FORGED_BLOCKS:
+    if not stream.sections.keys() & set(PAYLOADS) or not 0 < blocks <= FORGED_BLOCKS:
         return stream
     try:
         crc = symbols_of(model, stream).crc()

@@ -9,9 +9,8 @@ import zlib
 import numpy as np
 
 SIGNATURE = b"\x8bHVQ\r\n\x1a\n"
-PAYLOAD, SYMBOL_CHECKSUM, ALPHA = 1, 2, 3
+PLAIN_PAYLOAD, SYMBOL_CHECKSUM, ALPHA, PAYLOAD = 1, 2, 3, 4
 DTYPES = {"I16": "<i2", "I32": "<i4", "I64": "<i8"}
-MASK64 = 2**64 - 1
 TURNS = np.array([[0, 2], [3, 1]])  # the turn of a position, by the parities of row and column
 
 Model = dict[str, np.ndarray]
@@ -38,14 +37,11 @@ class ByteReader:
 
     def varint(self) -> int:
         """Return the next LEB128 number, at most five bytes, shortest form only."""
-        value = 0
-        for i in range(5):
-            byte = self.take(1)[0]
-            value |= (byte & 127) << (7 * i)
-            if byte < 128:
-                require(byte > 0 or i == 0, "varint not in its shortest form")
-                return value
-        raise ValueError("varint longer than five bytes")
+        varint = self.take(1)
+        while varint[-1] >= 128 and len(varint) < 5:
+            varint += self.take(1)
+        require(0 < varint[-1] < 128 or varint == b"\0", "varint too long or not the shortest")
+        return sum((byte & 127) << (7 * i) for i, byte in enumerate(varint))
 
 
 def parse(data: bytes) -> tuple[dict, dict[int, bytes]]:
@@ -63,28 +59,26 @@ def parse(data: bytes) -> tuple[dict, dict[int, bytes]]:
     require(struct.unpack("<I", reader.take(4))[0] == checked, "wrong header checksum")
     require(1 <= width <= 2**24 and 1 <= height <= 2**24, "size out of bounds")
     require(mode in (0, 1), "unknown mode")
-    require(all(k in (PAYLOAD, SYMBOL_CHECKSUM, ALPHA) or k >= 128 for k in kinds), "unknown kind")
-    require(PAYLOAD in kinds and SYMBOL_CHECKSUM in kinds, "missing required section")
-    require((SYMBOL_CHECKSUM, 4) in table, "symbol checksum is not of 4 bytes")
+    require(all(1 <= kind <= 4 or kind >= 128 for kind in kinds), "unknown kind")
+    require((PLAIN_PAYLOAD in kinds) != (PAYLOAD in kinds), "no payload or both kinds of it")
+    require((SYMBOL_CHECKSUM, 4) in table, "no symbol checksum or not of 4 bytes")
     sections = {kind: reader.take(length) for kind, length in table}
     require(reader.position == len(data), "trailing bytes")
-    require(len(sections[PAYLOAD]) % 4 == 0, "payload is not a sequence of 32-bit words")
-    blocks = -(-height // 16) * -(-width // 16)
-    require(blocks <= 8192 * (len(sections[PAYLOAD]) + 4), "image too large for payload")
+    size = len(sections[PAYLOAD if PAYLOAD in kinds else PLAIN_PAYLOAD])
+    require(size % 4 == 0, "payload is not a sequence of 32-bit words")
+    require(-(-height // 16) * -(-width // 16) <= 8192 * (size + 4), "image too large for payload")
     return {"width": width, "height": height, "mode": mode, "fingerprint": fingerprint}, sections
 
 
 def alpha(data: bytes) -> np.ndarray | None:
     """Return the transparency (height, width), None if the image has no such channel."""
     header, sections = parse(data)
-    height, width = header["height"], header["width"]
-    if ALPHA not in sections:
-        return None
-    if not sections[ALPHA]:
-        return np.full((height, width), 255, np.uint8)
+    height, width, body = header["height"], header["width"], sections.get(ALPHA)
+    if not body:
+        return None if body is None else np.full((height, width), 255, np.uint8)
     inflater = zlib.decompressobj()
     try:
-        rows = inflater.decompress(sections[ALPHA], height * width + 1)
+        rows = inflater.decompress(body, height * width + 1)
     except zlib.error as error:
         raise ValueError(f"damaged alpha: {error}") from error
     require(len(rows) == height * width and inflater.eof, "alpha has another size than the image")
@@ -108,37 +102,47 @@ def load_model(path: str) -> Model:
     return model
 
 
-def intervals(frequencies: np.ndarray) -> np.ndarray:
-    """Turn K frequencies into K + 1 interval bounds, integers up to 2^24."""
-    sums = np.cumsum(frequencies, dtype=np.float64)
-    scale = (2.0**24 - len(sums)) / sums[-1]
-    inner = np.floor(sums[:-1] * scale) + np.arange(1, len(sums))
-    return np.concatenate([[0], inner, [2**24]]).astype(np.int64)
-
-
 class RangeDecoder:
-    """Reads symbols from the 32-bit words of a payload."""
+    """Reads symbols from the 32-bit words of the payload; `offset` is point - lower."""
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, sections: dict[int, bytes]) -> None:
+        self.adapts = PAYLOAD in sections
+        payload = sections[PAYLOAD if self.adapts else PLAIN_PAYLOAD]
         self.words = iter(np.frombuffer(payload, "<u4").tolist())  # beyond them all words are 0
-        self.lower, self.range = 0, MASK64
-        self.point = next(self.words, 0) << 32 | next(self.words, 0)
+        self.range, self.offset = 2**64 - 1, next(self.words, 0) << 32 | next(self.words, 0)
 
     def decode(self, frequencies: np.ndarray) -> int:
         """Decode a symbol given the frequency of each."""
-        bounds = intervals(frequencies)
+        sums = np.cumsum(frequencies, dtype=np.float64)
+        scale = (2.0**24 - len(sums)) / sums[-1]
+        inner = np.floor(sums[:-1] * scale) + np.arange(1, len(sums))
+        bounds = np.concatenate([[0], inner, [2**24]]).astype(np.int64)  # of the K intervals
         step = self.range >> 24
-        quantile = ((self.point - self.lower) & MASK64) // step
-        require(quantile < 2**24, "damaged payload")
-        symbol = int(np.searchsorted(bounds, quantile, side="right")) - 1
-        left, right = int(bounds[symbol]), int(bounds[symbol + 1])
-        self.lower = (self.lower + step * left) & MASK64
-        self.range = step * (right - left)
+        require(self.offset // step < 2**24, "damaged payload")
+        symbol = int(np.searchsorted(bounds, self.offset // step, side="right")) - 1
+        left, right = bounds[symbol : symbol + 2].tolist()
+        self.offset, self.range = self.offset - step * left, step * (right - left)
         if self.range < 2**32:
-            self.lower = (self.lower << 32) & MASK64
             self.range <<= 32
-            self.point = ((self.point << 32) & MASK64) | next(self.words, 0)
+            self.offset = self.offset << 32 | next(self.words, 0)
         return symbol
+
+
+def gains(counts: np.ndarray) -> np.ndarray:
+    """Compute the gains of symbols, in units of 2^-12, from their counts: S, then E."""
+    return np.clip(((counts[0] + 2**17) << 12) // (counts[1] + 2**17), 2**9, 2**16)
+
+
+def updated(counts: np.ndarray, symbols: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Compute the counts after a piece, given its symbols, one row a position, and X."""
+    seen = (symbols[..., None] == np.arange(counts.shape[-1])).sum(axis=0)
+    return counts - (counts >> 8) + np.stack([seen << 16, expected])
+
+
+def pieces(sent: np.ndarray, size: int) -> list[np.ndarray]:
+    """Cut the sent positions, in raster order, into pieces of that size."""
+    positions = np.argwhere(sent)
+    return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
 def decode_map(model: Model, decoder: RangeDecoder, rows: int, columns: int) -> np.ndarray:
@@ -147,33 +151,35 @@ def decode_map(model: Model, decoder: RangeDecoder, rows: int, columns: int) -> 
     levels = np.zeros((2 * rows + 1, 2 * columns + 1), np.uint8)  # border above and to the left
     for y in range(1, 2 * rows, 2):
         for x in range(1, 2 * columns, 2):
-            context = int(levels[y, x - 1] > 0) + 2 * int(levels[y - 1, x] > 0)
-            if decoder.decode(tables[context]):
+            if decoder.decode(tables[(levels[y, x - 1] > 0) + 2 * (levels[y - 1, x] > 0)]):
                 for i, j in ((y, x), (y, x + 1), (y + 1, x), (y + 1, x + 1)):
-                    context = 4 + int(levels[i, j - 1]) + 3 * int(levels[i - 1, j])
+                    context = 4 + levels[i, j - 1] + 3 * levels[i - 1, j]
                     levels[i, j] = 1 + decoder.decode(tables[context])
     return levels[1:, 1:]
 
 
 def sent_masks(levels: np.ndarray) -> Grids:
     """Return where codes are sent: a boolean array on the grid of each level."""
-    fine = (levels == 2).repeat(2, axis=0).repeat(2, axis=1)
-    return [levels[::2, ::2] == 0, levels == 1, fine]
+    return [levels[::2, ::2] == 0, levels == 1, np.kron(levels == 2, np.ones((2, 2), bool))]
 
 
 def sent_latents(mask: np.ndarray) -> np.ndarray:
     """Return where z is sent, given where the level's codes are."""
-    padded = np.pad(mask, [(0, -side % 4) for side in mask.shape])
-    height, width = padded.shape
-    return padded.reshape(height // 4, 4, width // 4, 4).any(axis=(1, 3))
+    rows, columns = (range(0, side, 4) for side in mask.shape)
+    return np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)
 
 
 def decode_latent(tables: np.ndarray, decoder: RangeDecoder, mask: np.ndarray) -> np.ndarray:
     """Decode the z of a level, (channels, height, width)."""
-    sent = sent_latents(mask)
+    sent, counts = sent_latents(mask), np.zeros((2, *tables.shape), np.int64)
     latent = np.zeros((len(tables), *sent.shape), np.int8)
-    for y, x in np.argwhere(sent):
-        latent[:, y, x] = [decoder.decode(frequencies) - 15 for frequencies in tables]
+    expected = (tables << 16) // tables.sum(axis=1, keepdims=True)
+    for piece in pieces(sent, 8):
+        frequencies = tables * gains(counts)
+        symbols = np.array([[decoder.decode(row) for row in frequencies] for _ in piece])
+        latent[:, *piece.T] = symbols.T - 15
+        if decoder.adapts:
+            counts = updated(counts, symbols, len(piece) * expected)
     return latent
 
 
@@ -196,9 +202,8 @@ def requantise(acc: np.ndarray, shift: int, low: int, high: int) -> np.ndarray:
 
 def shuffle(x: np.ndarray) -> np.ndarray:
     """Turn (4 n, a, b) into (n, 2 a, 2 b)."""
-    channels, height, width = x.shape
-    parts = x.reshape(channels // 4, 2, 2, height, width).transpose(0, 3, 1, 4, 2)
-    return parts.reshape(channels // 4, 2 * height, 2 * width)
+    a, b = x.shape[1:]
+    return x.reshape(-1, 2, 2, a, b).transpose(0, 3, 1, 4, 2).reshape(-1, 2 * a, 2 * b)
 
 
 def hyper_synthesis(model: Model, level: int, latent: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -210,28 +215,20 @@ def hyper_synthesis(model: Model, level: int, latent: np.ndarray, mask: np.ndarr
     padded = np.pad(one * mask, [(0, -side % 4) for side in mask.shape])
     channels = [padded[i::2, j::2] for i in (0, 1) for j in (0, 1)]
     x = requantise(convolve(model, f"{name}.conv3", np.concatenate([x, channels])), s3, 0, 32767)
-    acc = shuffle(convolve(model, f"{name}.conv4", x))
-    mu, steps = np.split(acc[:, :height, :width], 2)
+    mu, steps = np.split(shuffle(convolve(model, f"{name}.conv4", x))[:, :height, :width], 2)
     return np.stack([requantise(mu, s_mu, -8192, 8192), requantise(steps, s_step, 0, 63)])
 
 
-def context_planes(model: Model, masks: Grids, known: Grids) -> np.ndarray:
-    """Compute the planes for the last level in `known`, the indices so far (-1: unknown)."""
-    entries, level = model["index_tables.entries"], len(known) - 1
-    depth = entries.shape[1]
-    planes = np.zeros((depth + 3, *masks[level].shape), np.int64)
+def correct(model: Model, prior: np.ndarray, masks: Grids, known: Grids) -> np.ndarray:
+    """Correct mu and t of the last level in `known`, the indices so far (-1: unknown)."""
+    (mu, steps), level, name = prior, len(known) - 1, f"context.{len(known) - 1}"
+    planes = np.zeros((len(mu) + 3, *mu.shape[1:]), np.int64)
     for i, indices in enumerate(known):
-        block = np.ones((2 ** (level - i), 2 ** (level - i)), np.int64)
+        block = np.ones(2 * [2 ** (level - i)], np.int64)
         covering = np.kron(indices, block)
-        planes[:depth, covering >= 0] = entries[covering[covering >= 0]].T
+        planes[:-3, covering >= 0] = model["index_tables.entries"][covering[covering >= 0]].T
         planes[-2 if i == level else -3] += 4096 * np.kron(masks[i], block)
     planes[-1] = 4096 * (known[level] >= 0)
-    return planes
-
-
-def correct(model: Model, level: int, prior: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    """Correct mu and t, (2, D, height, width), by the planes of the context."""
-    (mu, steps), name = prior, f"context.{level}"
     s1, s2, s_mu, s_step = model[f"{name}.formats"].tolist()
     inputs = model[f"{name}.layer1.weight"].shape[1] - 2 * len(mu)
     surroundings = windows(planes, round((inputs / len(planes)) ** 0.5))
@@ -243,29 +240,33 @@ def correct(model: Model, level: int, prior: np.ndarray, planes: np.ndarray) -> 
     return np.stack([mu, np.clip(steps + requantise(steps_acc, s_step, -64, 64), 0, 63)])
 
 
-def index_frequencies(model: Model, level: int, mu: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Compute the frequencies (K,) at a position, given mu and t, each (D,)."""
-    entries, w = model["index_tables.entries"], model["index_tables.inverse_variance"][steps]
-    g = (model["index_tables.log_prior"][level] + entries @ (2 * w * mu) - entries**2 @ w) >> 25
-    terms = model["index_tables.exponential"][np.minimum(g.max() - g, 4608)]
-    return terms + model["index_tables.static"][level] * (terms.sum() >> 24)
+def index_terms(model: Model, level: int, mu: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Compute T (positions, K), given mu and t, each (D, positions)."""
+    e, w = model["index_tables.entries"].T, model["index_tables.inverse_variance"][steps].T
+    g = (model["index_tables.log_prior"][level] + (2 * w * mu.T) @ e - w @ e**2) >> 25
+    return model["index_tables.exponential"][np.minimum(g.max(axis=1)[:, None] - g, 4608)]
 
 
 def decode_indices(model: Model, decoder: RangeDecoder, latents: Grids, masks: Grids) -> Grids:
     """Decode the indices of each level; return them in raster order of the sent positions."""
-    has_context = "context.0.formats" in model
+    has_context, static = "context.0.formats" in model, model["index_tables.static"]
+    counts = np.zeros((2, static.shape[1]), np.int64)
     known: Grids = []  # the indices of the levels so far, -1 where unknown
     for level, mask in enumerate(masks):
         prior = corrected = hyper_synthesis(model, level, latents[level], mask)
         known.append(np.full(mask.shape, -1))
-        rows, columns = np.indices(mask.shape)
-        turns = TURNS[rows % 2, columns % 2] if has_context else np.zeros(mask.shape)
+        turns = TURNS[*np.indices(mask.shape) % 2] if has_context else np.zeros(mask.shape)
         for turn in range(4):
             if has_context:
-                corrected = correct(model, level, prior, context_planes(model, masks, known))
-            for y, x in np.argwhere(mask & (turns == turn)):
-                frequencies = index_frequencies(model, level, *corrected[:, :, y, x])
-                known[level][y, x] = decoder.decode(frequencies)
+                corrected = correct(model, prior, masks, known)
+            for piece in pieces(mask & (turns == turn), 32):
+                terms = index_terms(model, level, *corrected[:, :, *piece.T])
+                adapted = (terms * gains(counts)) >> 12
+                frequencies = adapted + np.outer(adapted.sum(axis=1) >> 24, static[level])
+                symbols = np.array([decoder.decode(row) for row in frequencies])
+                known[level][*piece.T] = symbols
+                if decoder.adapts:
+                    counts = updated(counts, symbols, (2**47 // terms.sum(axis=1)) @ terms >> 31)
     return [indices[mask].astype(np.int32) for indices, mask in zip(known, masks, strict=True)]
 
 
@@ -281,7 +282,7 @@ def decode_symbols(model: Model, data: bytes) -> dict:
     """Decode a file to `levels`, `latents` and `indices` and verify the symbol checksum."""
     header, sections = parse(data)
     require(header["fingerprint"] == model["fingerprint"].tobytes()[:8], "made by another model")
-    decoder = RangeDecoder(sections[PAYLOAD])
+    decoder = RangeDecoder(sections)
     levels = decode_map(model, decoder, -(-header["height"] // 16), -(-header["width"] // 16))
     masks, tables = sent_masks(levels), model["latent_tables"]
     latents = [decode_latent(tables[i], decoder, masks[i]) for i in range(3)]

@@ -10,6 +10,7 @@ from hvqcodec.bitstream import (
     FIRST_OPTIONAL,
     MAX_SECTIONS,
     MAX_SIDE,
+    PAYLOADS,
     SIGNATURE,
     Bitstream,
     Mode,
@@ -31,8 +32,9 @@ bitstreams = st.builds(
     height=st.integers(1, MAX_SIDE),
     mode=st.sampled_from(Mode),
     sections=st.builds(
-        lambda others, payload, crc: others | {1: payload, 2: crc},
+        lambda others, kind, payload, crc: others | {int(kind): payload, 2: crc},
         sections,
+        st.sampled_from(PAYLOADS),
         st.binary(max_size=300),
         st.binary(min_size=4, max_size=4),
     ),
@@ -93,6 +95,7 @@ def test_the_layout_is_that_of_the_page() -> None:
     expected = header + crc.to_bytes(4, "little") + b"wordCRC4"
     stream = Bitstream(FINGERPRINT, 300, 16, Mode.GREY, {2: b"CRC4", 1: b"word"})
     assert stream.to_bytes() == expected
+    assert (stream.payload, stream.adaptive) == (b"word", False)
 
 
 def test_every_truncation_is_refused(encoded: bytes) -> None:
@@ -165,12 +168,14 @@ def test_the_largest_side_is_in_bounds() -> None:
         (((2, 4), (1, 8)), "out of order"),
         (((1, 8), (1, 8), (2, 4)), "out of order"),
         (((1, 8), (2, 4), (129, 1), (128, 1)), "out of order"),
-        (((1, 8), (2, 4), (4, 3)), "a feature that is unknown here: 4"),
+        (((1, 8), (2, 4), (5, 3)), "a feature that is unknown here: 5"),
         (((1, 8), (2, 4), (127, 0)), "a feature that is unknown here: 127"),
         (((0, 1), (1, 8), (2, 4)), "a feature that is unknown here: 0"),
-        (((2, 4),), "lacks its section PAYLOAD"),
-        (((1, 8),), "lacks its section SYMBOL_CRC"),
-        ((), "lacks its section PAYLOAD"),
+        (((2, 4),), "0 payloads instead of one"),
+        (((1, 8), (2, 4), (4, 8)), "2 payloads instead of one"),
+        (((1, 8),), "lacks the checksum of its symbols"),
+        (((4, 8),), "lacks the checksum of its symbols"),
+        ((), "0 payloads instead of one"),
         (((1, 8), (2, 3)), "odd length of a checksum"),
         (((1, 8), (2, 5)), "odd length of a checksum"),
     ],

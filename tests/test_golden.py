@@ -51,6 +51,14 @@ def test_the_shipped_models_have_streams() -> None:
         assert json.loads(card_text(name))["fingerprint"] in recorded
 
 
+def test_the_shipped_models_have_streams_of_both_kinds() -> None:
+    """Whose tables adapt, and as hvqcodec up to 0.6 wrote them."""
+    for fingerprint in shipped():
+        streams = [read(path) for path in STREAMS]
+        kinds = [s.adaptive for s in streams if s.fingerprint.hex() == fingerprint]
+        assert min(kinds.count(True), kinds.count(False)) >= 10
+
+
 def test_what_a_shipped_model_can_read_becomes_pictures() -> None:
     """Files of earlier releases too, where the model is the same in all that decides bits."""
     streams = [path for path in STREAMS if read(path).fingerprint.hex() in shipped()]

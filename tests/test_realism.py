@@ -77,7 +77,7 @@ def test_what_the_discriminator_says_counts_after_its_head_start(
 
     def gradient(steps: int, weight: float) -> Tensor:
         realism.progress.steps, realism.options.adversarial = steps, weight
-        realism.objective.encoder_maps = EncoderMaps()  # which remembers maps
+        realism.objective.encoder_maps, realism.objective.calls = EncoderMaps(), 0
         realism.objective.code_bits = code_bits.clone()
         torch.manual_seed(0)
         loss, _ = realism.loss(batch, 0.0)
@@ -104,7 +104,7 @@ def test_the_synthesis_goes_where_the_discriminator_takes_it_for_real(
 
     def told(weight: float) -> tuple[Tensor, float]:
         realism.progress.steps, realism.options.adversarial = 2 * HEAD_START, weight
-        realism.objective.encoder_maps = EncoderMaps()
+        realism.objective.encoder_maps, realism.objective.calls = EncoderMaps(), 0
         torch.manual_seed(0)
         loss, report = realism.loss(batch, 0.0)
         return loss, report["unreal"]

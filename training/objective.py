@@ -16,6 +16,9 @@ from hvqcodec.models.model import Model
 from training.flatness import flat_faults
 from training.masks import EncoderMaps, random_lambdas, random_maps
 
+RATE_EVERY = 10
+"""Steps, where only the synthesis learns: the rate is then but for the map and the log."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -114,6 +117,7 @@ class Objective:
     critic: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]] | None = None
     """Of the decoded pictures, as they are shown, and the images, RGB in [0, 1], (B, 3, H, W):
     what they add to the loss, and what the progress line says of it."""
+    calls: int = 0
     analysis: Callable[[Tensor], Analysed] = field(init=False)
     synthesis: Callable[..., Tensor] = field(init=False)
     code_bits: Tensor = field(default_factory=lambda: torch.full((3,), 9.5))
@@ -146,6 +150,9 @@ class Objective:
 
         sent, indices, maps, vq_loss = [], [], [], image.new_zeros(())
         rate, parts = image.new_zeros(()), {}
+        every = 1 if self.bits_learn() else RATE_EVERY
+        counted = self.calls % every == 0
+        self.calls += 1
         masks = level_masks(levels)
         for level, mask in enumerate(masks):
             y = analysed.embeddings[level]
@@ -154,12 +161,14 @@ class Objective:
             indices.append(index)
             maps.append(laid_out(index, mask))
             vq_loss = vq_loss + level_vq / 3
+            if not counted:
+                continue
             index_bits, z_bits, soft_bits = self.level_bits(level, y, masks, maps)
             rate = rate + (price * (index_bits + z_bits)).mean() / (height * width)
             parts |= bits_by_part(level, index_bits, z_bits, pixels=image[:, 0].numel())
             soft = self.weights.soft * joint * (price * soft_bits).mean()
             rate = rate + soft / (height * width)
-            self.note_bits(level, mask, index_bits + z_bits)
+            self.note_bits(level, mask, index_bits + z_bits, share=0.01 * every)
         if self.entropy_only:
             return rate, parts
         output = (self.synthesis(tuple(sent), levels) + 1) / 2
@@ -176,6 +185,11 @@ class Objective:
             unreal, verdict = self.critic(output.clamp(0, 1), image)
             loss, report = loss + unreal, report | verdict
         return loss, report | parts | {"head": head_loss.item()}
+
+    def bits_learn(self) -> bool:
+        """Whether anything learns on which the bits depend."""
+        parameters = self.model.named_parameters()
+        return any(p.requires_grad and not n.startswith("synthesis.") for n, p in parameters)
 
     @torch.no_grad()
     def choose_maps(self, predicted: Tensor, allocate_share: float) -> tuple[Tensor, Tensor]:
@@ -249,7 +263,7 @@ class Objective:
         return per_image, z_bits, zeros.index_add(0, where[picks], soft_bits * share)
 
     @torch.no_grad()
-    def note_bits(self, level: int, mask: Tensor, bits: Tensor, share: float = 0.01) -> None:
+    def note_bits(self, level: int, mask: Tensor, bits: Tensor, share: float) -> None:
         codes = mask.sum()
         if codes > 100:
             self.code_bits[level].lerp_(bits.sum() / codes, share)

@@ -64,7 +64,7 @@ def count_symbols(result: Survey, symbols: Symbols) -> None:
     masks = symbols.masks()
     for level, (z, mask) in enumerate(zip(symbols.latents, masks, strict=True)):
         result.indices[level] += np.bincount(symbols.indices[level], minlength=codes)
-        sent = sent_latents(z, mask).reshape(-1, len(z)).astype(np.int64) + LATENT_MAX
+        sent = sent_latents(z, mask).astype(np.int64) + LATENT_MAX
         for channel in range(len(z)):
             result.latents[level, channel] += np.bincount(
                 sent[:, channel], minlength=2 * LATENT_MAX + 1

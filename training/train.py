@@ -246,7 +246,9 @@ class Trainer:
         """Of a batch at a share of the budget, and what the progress line says of it."""
         stage = ramp(share, self.options.joint_from, self.options.joint_from + 0.15)
         joint = 1.0 if self.options.entropy_only else stage
-        allocate_share = ALLOCATE_SHARE * ramp(self.progress.steps, 300, 600)
+        # At first the head that tells the encoder what a map is worth knows nothing.
+        knows = 1.0 if self.options.start else ramp(self.progress.steps, 300, 600)
+        allocate_share = ALLOCATE_SHARE * knows
         return self.objective(image, joint, allocate_share)
 
     def step(self, image: Tensor) -> dict[str, float]:

@@ -38,12 +38,14 @@ class Section(IntEnum):
     """Kinds of section. Of the kinds that a decoder does not know it skips those from
     128 on and refuses those below."""
 
-    PAYLOAD = 1
-    """One range-coded stream: granularity map, z, indices."""
+    PLAIN_PAYLOAD = 1
+    """A payload whose tables do not adapt, as hvqcodec up to 0.6 wrote it."""
     SYMBOL_CRC = 2
     """CRC-32 of all decoded symbols, 4 bytes: the one check that notices wrong tables."""
     ALPHA = 3
     """Transparency, 8 bits per pixel, zlib; nothing if it is opaque throughout."""
+    PAYLOAD = 4
+    """One range-coded stream: granularity map, z, indices."""
     ICC = 128
     """Colour profile: zlib, or one byte for a well-known one."""
     EXIF = 129
@@ -56,7 +58,7 @@ class Section(IntEnum):
 
 FIRST_OPTIONAL = 128
 METADATA = (Section.ICC, Section.EXIF, Section.XMP, Section.DPI)
-_REQUIRED = (Section.PAYLOAD, Section.SYMBOL_CRC)
+PAYLOADS = (Section.PLAIN_PAYLOAD, Section.PAYLOAD)
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,15 @@ class Bitstream:
             header += varint(len(body))
         header += zlib.crc32(header).to_bytes(4, "little")
         return bytes(header) + b"".join(body for _, body in sorted(self.sections.items()))
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the tables of the payload adapt."""
+        return Section.PAYLOAD in self.sections
+
+    @property
+    def payload(self) -> bytes:
+        return self.sections[Section.PAYLOAD if self.adaptive else Section.PLAIN_PAYLOAD]
 
     @property
     def image_bytes(self) -> int:
@@ -179,9 +190,11 @@ def _check_header(width: int, height: int, mode: int, lengths: dict[int, int]) -
     for kind in lengths:
         if kind not in tuple(Section) and kind < FIRST_OPTIONAL:
             raise BitstreamError(f"the file needs a feature that is unknown here: {kind}")
-    for kind in _REQUIRED:
-        if kind not in lengths:
-            raise BitstreamError(f"the file lacks its section {Section(kind).name}")
+    payloads = sum(kind in lengths for kind in PAYLOADS)
+    if payloads != 1:
+        raise BitstreamError(f"the file has {payloads} payloads instead of one")
+    if Section.SYMBOL_CRC not in lengths:
+        raise BitstreamError("the file lacks the checksum of its symbols")
     if lengths[Section.SYMBOL_CRC] != 4:
         raise BitstreamError("the header is damaged: odd length of a checksum")
 

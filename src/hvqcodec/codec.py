@@ -221,8 +221,9 @@ class Codec:
                 f"limit of {max_pixels}"
             )
         rows, columns = -(-stream.height // 16), -(-stream.width // 16)
-        payload = stream.sections[Section.PAYLOAD]
-        symbols = decode_symbols(self.model.normative, payload, rows, columns)
+        symbols = decode_symbols(
+            self.model.normative, stream.payload, rows, columns, stream.adaptive
+        )
         if symbols.crc() != int.from_bytes(stream.sections[Section.SYMBOL_CRC], "little"):
             raise BitstreamError("the payload is damaged: the checksum of its symbols differs")
         return symbols
@@ -239,7 +240,8 @@ class Codec:
         True
         """
         stream = Bitstream.from_bytes(data)
-        budget = bit_budget(self.model.normative, self._symbols(stream, max_pixels))
+        symbols = self._symbols(stream, max_pixels)
+        budget = bit_budget(self.model.normative, symbols, stream.adaptive)
         bodies = sum(
             len(body) for kind, body in stream.sections.items() if kind != Section.SYMBOL_CRC
         )
@@ -257,5 +259,7 @@ class Codec:
         >>> levels.shape
         (64, 64)
         """
-        symbols = self._symbols(Bitstream.from_bytes(data), max_pixels)
-        return symbols.levels, index_bits_by_cell(self.model.normative, symbols)
+        stream = Bitstream.from_bytes(data)
+        symbols = self._symbols(stream, max_pixels)
+        bits = index_bits_by_cell(self.model.normative, symbols, stream.adaptive)
+        return symbols.levels, bits

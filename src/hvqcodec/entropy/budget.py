@@ -8,6 +8,7 @@ from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.range_coding import Floats, Ints
 from hvqcodec.entropy.symbol_coding import (
     Symbols,
+    adaptation_of,
     coded_after_map,
     index_frequencies,
     index_maps,
@@ -23,13 +24,13 @@ def code_lengths(symbols: Ints, frequencies: Floats) -> Floats:
     return bits
 
 
-def bit_budget(normative: Normative, symbols: Symbols) -> dict[str, float]:
+def bit_budget(normative: Normative, symbols: Symbols, adaptive: bool = True) -> dict[str, float]:
     """Bits by part, and `static_bits`: what the same indices would cost under the
     static frequencies of their level."""
     tables = normative.map_tables
     map_bits = np.log2(len(tables)) + map_costs(symbols.levels, tables).min()
     budget = {"map_bits": float(map_bits), "z_bits": 0.0, "index_bits": 0.0, "static_bits": 0.0}
-    for part, _, piece, frequencies in coded_after_map(normative, symbols):
+    for part, _, piece, frequencies in coded_after_map(normative, symbols, adaptive):
         budget[f"{part}_bits"] += float(code_lengths(piece, frequencies).sum())
     for static, index in zip(normative.index_tables.static.numpy(), symbols.indices, strict=True):
         bits = STATIC_BITS - np.log2(np.maximum(static, 0.5))
@@ -37,14 +38,15 @@ def bit_budget(normative: Normative, symbols: Symbols) -> dict[str, float]:
     return budget
 
 
-def index_bits_by_cell(normative: Normative, symbols: Symbols) -> Floats:
+def index_bits_by_cell(normative: Normative, symbols: Symbols, adaptive: bool = True) -> Floats:
     """Bits of the indices of each 8x8 cell, (2 * rows, 2 * columns); a coarse code counts a
     quarter in each of its four."""
     cells = np.zeros(symbols.levels.shape)
     masks = [torch.from_numpy(mask) for mask in symbols.masks()]
     maps = index_maps(symbols)
+    adaptation = adaptation_of(normative, adaptive)
     for level, z in enumerate(symbols.latents):
-        for r, c, frequencies in index_frequencies(normative, level, z, masks, maps):
+        for r, c, frequencies in index_frequencies(normative, level, z, masks, maps, adaptation):
             bits = code_lengths(maps[level][r, c].numpy().astype(np.int32), frequencies)
             rows, columns = r.numpy(), c.numpy()
             if level == COARSE:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvqcodec.entropy.adaptation import COUNT_ONE, LATENT_PIECE, PIECE, Adaptation
 from hvqcodec.entropy.constants import LATENT_MAX, ONE
 from hvqcodec.entropy.context import around, known_planes, turns
 from hvqcodec.entropy.map_coding import decode_map, encode_map
@@ -60,8 +61,8 @@ def sent_positions(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def sent_latents(z: NDArray[np.int8], mask: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """(C, hz, wz) -> (N * C,): position by position in raster order, its channels in order."""
-    sent: NDArray[np.int8] = z.transpose(1, 2, 0)[sent_positions(mask)].reshape(-1)
+    """(C, hz, wz) -> (N, C): position by position in raster order, its channels in order."""
+    sent: NDArray[np.int8] = z.transpose(1, 2, 0)[sent_positions(mask)]
     return sent
 
 
@@ -76,20 +77,27 @@ def index_maps(symbols: Symbols) -> list[Tensor]:
 
 
 def index_frequencies(
-    normative: Normative, level: int, z: NDArray[np.int8], masks: list[Tensor], maps: list[Tensor]
+    normative: Normative,
+    level: int,
+    z: NDArray[np.int8],
+    masks: list[Tensor],
+    maps: list[Tensor],
+    adaptation: Adaptation | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Floats]]:
     """Rows, columns and frequencies (n, K) of the indices of a level in coding order, in
     pieces of at most `ROWS` codes.
 
     masks, maps: of all levels, (h, w). `maps[level]` may be filled in as the pieces come:
     the indices of one must stand there before the next is asked for.
+    adaptation: of the file, which learns from each piece.
     """
     mask = masks[level]
     if not mask.any():
         return
+    tables = normative.index_tables
     with step("tables"):
         mu, steps = normative.hyper_syntheses[level](torch.from_numpy(z), mask)  # (D, h, w)
-        entries = normative.index_tables.entries.float()  # exact, and half the memory of doubles
+        entries = tables.entries.float()  # exact, and half the memory of doubles
     context = normative.contexts[level] if normative.contexts else None
     for turn, (rows, columns) in enumerate(turns(mask, context is not None)):
         if not len(rows):
@@ -103,48 +111,75 @@ def index_frequencies(
                 m, s = mu[:, r, c].double(), steps[:, r, c].double()  # (D, n)
                 if context:
                     m, s = context(around(planes, r, c, context.window), m, s)
-                frequencies: Floats = normative.index_tables.frequencies(
-                    level, m.t(), s.t()
-                ).numpy()
-            yield r, c, frequencies
+                likelihoods = tables.likelihoods(level, m.t(), s.t())
+            for start in range(0, len(r), PIECE if adaptation else ROWS):
+                piece = slice(start, start + (PIECE if adaptation else ROWS))
+                with step("tables"):
+                    frequencies = tables.frequencies(level, likelihoods[piece], adaptation)
+                yield r[piece], c[piece], frequencies
+                if adaptation:
+                    with step("tables"):
+                        index = maps[level][r[piece], c[piece]].numpy()
+                        tables.learn(adaptation, index, likelihoods[piece])
 
 
-def latent_frequencies(normative: Normative, level: int, positions: int) -> Iterator[Floats]:
-    """(n * latent_channels, 31) in pieces of at most `ROWS` positions of z."""
+def latent_frequencies(
+    normative: Normative, level: int, sent: NDArray[np.int8], adaptive: bool
+) -> Iterator[tuple[slice, Floats]]:
+    """Positions and frequencies (n * latent_channels, 31) of z, in pieces.
+
+    sent: z, (N, latent_channels), of the positions that are sent. It may be filled in as the
+    pieces come: z of one must stand there before the next is asked for.
+    """
     table = normative.latent_tables[level].astype(np.float64)
-    for start in range(0, positions, ROWS):
-        yield np.tile(table, (min(ROWS, positions - start), 1))
+    adaptation = Adaptation(*table.shape)
+    expected = np.floor(table * COUNT_ONE / table.sum(1, keepdims=True))
+    values = np.arange(-LATENT_MAX, LATENT_MAX + 1)
+    size = LATENT_PIECE if adaptive else ROWS
+    for start in range(0, len(sent), size):
+        piece = slice(start, min(start + size, len(sent)))
+        count = piece.stop - start
+        yield piece, np.tile(table * adaptation.gains() if adaptive else table, (count, 1))
+        if adaptive:
+            seen = (sent[piece, :, None] == values).sum(0)  # (C, 31)
+            adaptation.learn(seen, count * expected)
 
 
 def coded_after_map(
-    normative: Normative, symbols: Symbols
+    normative: Normative, symbols: Symbols, adaptive: bool
 ) -> Iterator[tuple[str, int, Ints, Floats]]:
     """(part, level, symbols, frequencies) in coding order; part is 'z' or 'index'."""
     masks = symbols.masks()
     for level, (z, mask) in enumerate(zip(symbols.latents, masks, strict=True)):
-        sent = sent_latents(z, mask).astype(np.int32) + LATENT_MAX
-        start = 0
-        for frequencies in latent_frequencies(normative, level, len(sent) // len(z)):
-            yield "z", level, sent[start : start + len(frequencies)], frequencies
-            start += len(frequencies)
+        sent = sent_latents(z, mask)
+        for piece, frequencies in latent_frequencies(normative, level, sent, adaptive):
+            yield "z", level, sent[piece].reshape(-1).astype(np.int32) + LATENT_MAX, frequencies
+    adaptation = adaptation_of(normative, adaptive)
     tensors, maps = [torch.from_numpy(mask) for mask in masks], index_maps(symbols)
     for level, z in enumerate(symbols.latents):
-        for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps):
+        for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps, adaptation):
             yield "index", level, maps[level][r, c].numpy().astype(np.int32), frequencies
 
 
-def encode_symbols(normative: Normative, symbols: Symbols) -> bytes:
-    """The payload."""
+def adaptation_of(normative: Normative, adaptive: bool) -> Adaptation | None:
+    """Of the indices of a file, of all its levels."""
+    return Adaptation(len(normative.index_tables.entries)) if adaptive else None
+
+
+def encode_symbols(normative: Normative, symbols: Symbols, adaptive: bool = True) -> bytes:
+    """The payload. adaptive: tables learn as the symbols come; they did not up to 0.6."""
     encoder = Encoder()
     with step("map"):
         encode_map(encoder, symbols.levels, normative.map_tables)
-    for _, _, piece, frequencies in coded_after_map(normative, symbols):
+    for _, _, piece, frequencies in coded_after_map(normative, symbols, adaptive):
         with step("range coding"):
             encoder.encode(piece, frequencies)
     return encoder.payload()
 
 
-def decode_symbols(normative: Normative, payload: bytes, rows: int, columns: int) -> Symbols:
+def decode_symbols(
+    normative: Normative, payload: bytes, rows: int, columns: int, adaptive: bool = True
+) -> Symbols:
     """Raises BitstreamError where the payload cannot be of such an image. A damaged one
     may decode to other symbols: compare `Symbols.crc`."""
     if rows * columns > BLOCKS_PER_BYTE * (len(payload) + 4):
@@ -157,17 +192,18 @@ def decode_symbols(normative: Normative, payload: bytes, rows: int, columns: int
     for level, mask in enumerate(masks):
         support = sent_positions(mask)
         channels = normative.latent_tables.shape[1]
+        sent = np.zeros((support.sum(), channels), np.int8)
+        for piece, frequencies in latent_frequencies(normative, level, sent, adaptive):
+            with step("range coding"):
+                sent[piece] = (decoder.decode(frequencies) - LATENT_MAX).reshape(-1, channels)
         positions = np.zeros((*support.shape, channels), np.int8)
-        with step("range coding"):
-            pieces = latent_frequencies(normative, level, int(support.sum()))
-            sent = [decoder.decode(frequencies) for frequencies in pieces]
-        if sent:
-            positions[support] = (np.concatenate(sent) - LATENT_MAX).reshape(-1, channels)
+        positions[support] = sent
         latents.append(np.ascontiguousarray(positions.transpose(2, 0, 1)))
     tensors = [torch.from_numpy(mask) for mask in masks]
     maps = [torch.zeros(mask.shape, dtype=torch.int64) for mask in masks]
+    adaptation = adaptation_of(normative, adaptive)
     for level, z in enumerate(latents):
-        for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps):
+        for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps, adaptation):
             with step("range coding"):
                 maps[level][r, c] = torch.from_numpy(decoder.decode(frequencies)).long()
         indices.append(maps[level][tensors[level]].numpy().astype(np.int32))

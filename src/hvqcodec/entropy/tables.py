@@ -7,10 +7,13 @@ none is computed here.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from hvqcodec.entropy.adaptation import COUNT_ONE, GAIN_ONE, Adaptation
 from hvqcodec.entropy.fixed_point import MU_LIMIT
+from hvqcodec.entropy.range_coding import Floats, Ints
 
 LOGIT_SHIFT = 25
 """Logits are summed in units of 2^-33 and used in units of 2^-8."""
@@ -24,6 +27,8 @@ STATIC_MAX = 52428
 """No static frequency is above 0.8 of the sum. With the static share mixed in, an index
 then costs at least 1 / 1024 bit, whatever the Gaussian says, so that the length of a
 payload bounds the number of blocks."""
+EXPECTED_ONE = 1 << 47
+"""What the expectations of one code sum to, all but a little: those of a piece are exact."""
 ROWS = 512
 """Codes at a time: bounds the memory, and fits the processor's cache."""
 
@@ -50,13 +55,14 @@ class IndexTables:
             "_inverse_variance": self.inverse_variance.double(),
             "_log_prior": self.log_prior.double(),
             "_exponential": self.exponential.double(),
-            "_static": self.static.double(),
+            "_static": self.static.double().numpy(),
         }
         for name, value in prepared.items():
             object.__setattr__(self, name, value)
 
-    def frequencies(self, level: int, mu: Tensor, step: Tensor) -> Tensor:
-        """
+    def likelihoods(self, level: int, mu: Tensor, step: Tensor) -> Floats:
+        """How probable each index is to the Gaussians, in proportion: 2^30 the likeliest.
+
         mu: (N, D) in units of 2^-12, step: (N, D); float64 integers.
         Returns (N, K) float64 integers, N at most `ROWS` for the sake of memory.
         """
@@ -66,9 +72,30 @@ class IndexTables:
         logits.mul_(2.0**-LOGIT_SHIFT).floor_()
         best = logits.amax(1, keepdim=True)
         distance = torch.sub(best, logits, out=logits).clamp_(max=EXP_LAST).int()
-        table = self._exponential.index_select(0, distance.view(-1)).view_as(logits)  # type: ignore[attr-defined]
-        share = (table.sum(1, keepdim=True) * 2.0 ** -(STATIC_BITS + STATIC_SHARE)).floor_()
-        return torch.addcmul(table, share, self._static[level], out=table)  # type: ignore[attr-defined]
+        found: Floats = (
+            self._exponential.index_select(0, distance.view(-1))  # type: ignore[attr-defined]
+            .view_as(logits)
+            .numpy()
+        )
+        return found
+
+    def frequencies(
+        self, level: int, likelihoods: Floats, adaptation: Adaptation | None = None
+    ) -> Floats:
+        """(N, K) -> (N, K), float64 integers: adapted to the file, and with the static share."""
+        if adaptation:
+            likelihoods = likelihoods * (adaptation.gains() / GAIN_ONE)
+            np.floor(likelihoods, out=likelihoods)
+        share = np.floor(likelihoods.sum(1, keepdims=True) / (1 << STATIC_BITS + STATIC_SHARE))
+        mixed: Floats = share * self._static[level]  # type: ignore[attr-defined]
+        mixed += likelihoods
+        return mixed
+
+    def learn(self, adaptation: Adaptation, index: Ints, likelihoods: Floats) -> None:
+        """From a piece: (N,) and the (N, K) that were expected, N at most `PIECE`."""
+        whole = np.floor(EXPECTED_ONE / likelihoods.sum(1))
+        expected = np.floor(whole @ likelihoods / (EXPECTED_ONE // COUNT_ONE))
+        adaptation.learn(np.bincount(index, minlength=len(expected)), expected)
 
     def check_exact(self) -> None:
         """Raise if a logit could leave the integers that float64 holds, or a table is odd."""

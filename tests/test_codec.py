@@ -37,8 +37,8 @@ RATES = [
     ("astronaut", 0.08),
     ("astronaut", 0.12),
     ("coffee", 0.1),
-    ("cat", 0.075),
-    ("camera", 0.07),
+    ("cat", 0.055),
+    ("camera", 0.06),
 ]
 """Photos and bits per pixel that the tiny model can spend on them."""
 
@@ -280,7 +280,7 @@ def test_transparency_counts_for_the_rate_and_metadata_do_not(codec: Codec, cat:
     alpha = np.full((*cat.shape[:2], 1), 255, np.uint8)
     alpha[0] = np.random.default_rng(0).integers(1, 256, (cat.shape[1], 1))
     image = Image.fromarray(np.dstack([cat, alpha]))
-    size = 1270 + len(pack_alpha(alpha[:, :, 0]))
+    size = 950 + len(pack_alpha(alpha[:, :, 0]))
     bare = codec.compress(image, bpp=8 * size / alpha.size)
     assert size > 2 * 1000
     assert len(bare) == pytest.approx(size, rel=0.01)
@@ -304,10 +304,10 @@ def test_all_bytes_count_for_the_size(codec: Codec, cat: Pixels) -> None:
     alpha[100:200, 100:200] = 254
     image = Image.fromarray(np.dstack([cat, alpha]))
     Metadata(xmp=np.random.default_rng(1).bytes(1000)).attach_to(image)
-    data = codec.compress(image, max_bytes=2600)
+    data = codec.compress(image, max_bytes=2150)
     assert {Section.ALPHA, Section.XMP} < set(Bitstream.from_bytes(data).sections)
-    assert 2550 < len(data) <= 2600
-    with pytest.raises(RateError, match=r"smallest file of this image takes 2\d\d\d bytes"):
+    assert 2110 < len(data) <= 2150
+    with pytest.raises(RateError, match=r"smallest file of this image takes [12]\d\d\d bytes"):
         codec.compress(image, max_bytes=1600)
 
 
@@ -317,7 +317,7 @@ def test_rates_are_met_beside_much_metadata_and_alpha(codec: Codec, cat: Pixels)
     image = Image.fromarray(cat)
     Metadata(xmp=noise.bytes(30_000)).attach_to(image)
     least, most = (len(codec.compress(image, quality=quality)) for quality in (0, 100))
-    for limit in (least + 200, (least + most) // 2, most - 200):
+    for limit in (least + 60, (least + most) // 2, most - 60):
         size = len(codec.compress(image, max_bytes=limit))
         assert limit - 40 <= size <= limit
     alpha = noise.integers(0, 256, (*cat.shape[:2], 1), dtype=np.uint8)
@@ -330,20 +330,20 @@ def test_rates_are_met_beside_much_metadata_and_alpha(codec: Codec, cat: Pixels)
 
 
 def test_a_rate_below_the_minimum_is_refused_and_the_minimum_named(
-    codec: Codec, coffee: Pixels
+    shipped: Codec, coffee: Pixels
 ) -> None:
     with pytest.raises(RateError, match="bytes: ask for no less") as caught:
-        codec.compress(coffee, max_bytes=100)
+        shipped.compress(coffee, max_bytes=100)
     found = re.search(r"smallest file of this image takes (\d+) bytes", str(caught.value))
     assert found is not None
     least = int(found[1])
-    assert len(codec.compress(coffee, max_bytes=least)) <= least
-    assert least < len(codec.compress(coffee, quality=0))
+    assert len(shipped.compress(coffee, max_bytes=least)) <= least
+    assert least < len(shipped.compress(coffee, quality=0))
     with pytest.raises(RateError):
-        codec.compress(coffee, max_bytes=least - 1)
+        shipped.compress(coffee, max_bytes=least - 1)
     bpp = f"{8 * least / (400 * 600):.4g}"
     with pytest.raises(RateError, match=f"takes {bpp} bpp: ask for no less"):
-        codec.compress(coffee, bpp=0.01)
+        shipped.compress(coffee, bpp=0.01)
 
 
 def test_a_rate_above_the_maximum_gives_the_maximum(codec: Codec, crop: Pixels) -> None:

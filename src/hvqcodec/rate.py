@@ -17,7 +17,7 @@ LAMBDA_AT_0, LAMBDA_AT_100 = 8.0, LAMBDA_MIN
 ENOUGH = 1 << 50
 """Bytes: no file has so many."""
 
-OVERHEAD = 1.1
+OVERHEAD = 1.06
 """Of a file over the estimate that the search runs on, for z and map, as a first guess."""
 
 TRIES = 8

@@ -186,8 +186,13 @@ def test_bad_section_tables_are_refused(table: tuple[tuple[int, int], ...], matc
 
 
 def test_an_unknown_mode_is_refused() -> None:
-    with pytest.raises(BitstreamError, match="colour mode: 2"):
+    with pytest.raises(UnsupportedVersionError, match="colour mode: 2: a newer release may"):
         Bitstream.from_bytes(file_of(mode=varint(2)))
+
+
+def test_what_is_newer_is_refused_as_such() -> None:
+    with pytest.raises(UnsupportedVersionError, match="unknown here: 5: a newer release may"):
+        Bitstream.from_bytes(file_of(table=((1, 8), (2, 4), (5, 3))))
 
 
 def test_the_number_of_sections_is_bounded() -> None:

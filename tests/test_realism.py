@@ -27,7 +27,7 @@ def options(astronaut: Pixels, tmp_path: Path) -> Namespace:
     given = ["--photos", str(tmp_path), "--run", str(tmp_path / "run"), "--start", str(TINY)]
     given += ["--batch", "4", "--crop", "64", "--budget-steps", "1000", "--device", "cpu"]
     options = train.arguments(given)
-    options.adversarial, options.analysis = 0.5, False
+    options.adversarial, options.learn = 0.5, "synthesis"
     return options
 
 
@@ -51,14 +51,21 @@ def test_a_patch_sees_46_pixels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("analysis", "learned"),
-    [(False, {"synthesis"}), (True, {"analysis", "distortion_head", "synthesis"})],
+    ("learn", "learned"),
+    [
+        ("synthesis", {"synthesis"}),
+        ("analysis", {"analysis", "distortion_head", "synthesis"}),
+        (
+            "everything",
+            {"analysis", "codebook", "distortion_head", "hyperpriors", "synthesis"},
+        ),
+    ],
 )
 def test_what_decides_how_files_are_read_stays(
-    options: Namespace, analysis: bool, learned: set[str]
+    options: Namespace, learn: str, learned: set[str]
 ) -> None:
     options.run.mkdir()
-    options.analysis = analysis
+    options.learn = learn
     realism = Realism(options)
     before = {k: v.clone() for k, v in realism.model.state_dict().items()}
     opponent = {k: v.clone() for k, v in realism.discriminator.named_parameters()}

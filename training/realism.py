@@ -6,9 +6,10 @@ it is, so that every file keeps its bytes and only looks better.
         --perceptual ../shared/perceptual --budget-minutes 80 --batch 4 --crop 192 \\
         --muon-lr 0.0007 --adamw-lr 0.0005 --anneal-from 0.2 --joint-from -1
 
-With `--analysis` the analysis learns as well; codebook and entropy model never do. Files that there
-are can still be read then, but the codes come to mean something a little different. Further
-options are those of `training.train`; `training.graft` puts the result into a model.
+With `--learn analysis` the analysis learns as well, but neither codebook nor entropy model. Files
+that there are can still be read then, but the codes come to mean something a little different.
+`training.graft` puts the result of both into a model. With `--learn everything` all does, as in
+stage 2: `training.export` makes a new model of it. Further options are those of `training.train`.
 """
 
 import argparse
@@ -25,8 +26,12 @@ HEAD_START = 150
 """Steps in which the discriminator's word does not count yet; then it counts more and more,
 fully from twice as many on."""
 OPPONENT_LR = 4e-4
-SYNTHESIS, ANALYSIS = ("synthesis.",), ("analysis.", "distortion_head.")
-"""Parts of the networks."""
+LEARNS = {
+    "synthesis": ("synthesis.",),
+    "analysis": ("analysis.", "distortion_head.", "synthesis."),
+    "everything": ("",),
+}
+"""Beginnings of the names of parameters, by what is asked for."""
 
 
 class Discriminator(nn.Module):
@@ -72,8 +77,7 @@ class Realism(train.Trainer):
         self.objective.critic = self.unreal
 
     def learns(self, name: str) -> bool:
-        parts = SYNTHESIS + ANALYSIS * self.options.analysis
-        return name.startswith(parts) and super().learns(name)
+        return name.startswith(LEARNS[self.options.learn]) and super().learns(name)
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, object]) -> None:
         super().restore(tensors, facts)
@@ -111,7 +115,7 @@ class Realism(train.Trainer):
 def main(given: Sequence[str] | None = None) -> None:
     parser = train.options_parser(__doc__)
     parser.add_argument("--adversarial", type=float, default=0.1, help="weight of the verdict")
-    parser.add_argument("--analysis", action="store_true", help="the analysis learns as well")
+    parser.add_argument("--learn", choices=LEARNS, default="synthesis", help="see above")
     train.start(Realism, train.arguments(given, parser))
 
 

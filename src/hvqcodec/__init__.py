@@ -18,6 +18,7 @@ from hvqcodec.errors import (
     MissingError,
     ModelError,
     RateError,
+    TooManyPixelsError,
     UnknownFingerprintError,
     UnsupportedVersionError,
 )
@@ -27,7 +28,7 @@ from hvqcodec.probing import Info, probe
 if TYPE_CHECKING:
     from hvqcodec.codec import Codec
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 __all__ = [
     "BitstreamError",
@@ -40,6 +41,7 @@ __all__ = [
     "MissingError",
     "ModelError",
     "RateError",
+    "TooManyPixelsError",
     "UnknownFingerprintError",
     "UnsupportedVersionError",
     "compress",

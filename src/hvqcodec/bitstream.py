@@ -104,7 +104,7 @@ class Bitstream:
     def from_bytes(cls, data: bytes) -> "Bitstream":
         """data: bytes, bytearray or memoryview.
 
-        Raises BitstreamError, or UnsupportedVersionError for a newer version; TypeError for
+        Raises BitstreamError, or UnsupportedVersionError for what is newer; TypeError for
         what is no bytes, paths above all.
         """
         if not isinstance(data, bytes | bytearray | memoryview):
@@ -186,10 +186,10 @@ def _check_header(width: int, height: int, mode: int, lengths: dict[int, int]) -
     if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
         raise BitstreamError(f"the file declares a size out of bounds: {width}x{height}")
     if mode not in tuple(Mode):
-        raise BitstreamError(f"the file declares an unknown colour mode: {mode}")
+        raise UnsupportedVersionError(f"the file declares an unknown colour mode: {mode}")
     for kind in lengths:
         if kind not in tuple(Section) and kind < FIRST_OPTIONAL:
-            raise BitstreamError(f"the file needs a feature that is unknown here: {kind}")
+            raise UnsupportedVersionError(f"the file needs a feature that is unknown here: {kind}")
     payloads = sum(kind in lengths for kind in PAYLOADS)
     if payloads != 1:
         raise BitstreamError(f"the file has {payloads} payloads instead of one")

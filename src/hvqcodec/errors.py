@@ -27,7 +27,7 @@ class BitstreamError(HvqError):
 
 
 class UnsupportedVersionError(BitstreamError):
-    """The file was made by a newer version of the format."""
+    """The file has a newer version of the format, or something newer in it."""
 
     advice = "a newer release may read it"
 

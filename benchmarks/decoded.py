@@ -29,8 +29,12 @@ def decoded(
     for model in options.models:
         codec = Codec.load(model)
         for rate in map(float, options.rates.split(",")):
-            with warnings.catch_warnings():
-                # Photos that cannot use a rate are coded at their maximum.
-                warnings.simplefilter("ignore", HvqWarning)
-                files = [codec.compress(photo, bpp=rate) for photo in photos]
-            yield model, rate, [codec.decompress(file, output="numpy") for file in files]
+            coded = files(codec, photos, rate)
+            yield model, rate, [codec.decompress(file, output="numpy") for file in coded]
+
+
+def files(codec: Codec, photos: Sequence[Photo], rate: float) -> list[bytes]:
+    """Photos that cannot use a rate are coded at their maximum."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HvqWarning)
+        return [codec.compress(photo, bpp=rate) for photo in photos]

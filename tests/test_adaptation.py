@@ -1,20 +1,23 @@
 """Tables that learn from a file's own symbols: exact, bounded, and worth it."""
 
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from benchmarks import adaptation as adaptation_benchmark
 from hvqcodec import Codec
 from hvqcodec.bitstream import Bitstream, Section
 from hvqcodec.entropy.adaptation import GAIN_MAX, GAIN_MIN, PIECE, Adaptation
 from hvqcodec.entropy.range_coding import Floats, Ints
 from hvqcodec.entropy.symbol_coding import adaptation_of, index_frequencies, index_maps
 from hvqcodec.entropy.tables import IndexTables
-from tests.helpers import Pixels, assert_same_symbols, plain, symbols_of
+from tests.helpers import TINY, Pixels, assert_same_symbols, plain, symbols_of
 
 
 class ByThePage:
@@ -173,3 +176,18 @@ def test_a_plain_payload_is_read_as_such(codec: Codec, cat: Pixels) -> None:
     old = plain(codec.model, data)
     assert not Bitstream.from_bytes(old).adaptive
     np.testing.assert_array_equal(codec.decompress(old), codec.decompress(data))
+
+
+def test_the_benchmark_weighs_one_against_the_other(
+    codec: Codec, tmp_path: Path, coffee: Pixels, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = coffee[:128, :192]
+    Image.fromarray(photo).save(tmp_path / "photo.png")
+    adaptation_benchmark.main([str(tmp_path), "--models", str(TINY), "--rates", "0.07"])
+    row = [cell.strip() for cell in capsys.readouterr().out.splitlines()[-1].strip("|").split("|")]
+    data = codec.compress(photo, bpp=0.07)
+    streams = [Bitstream.from_bytes(d) for d in (plain(codec.model, data), data)]
+    sizes = [len(stream.payload) for stream in streams]
+    assert row[:4] == [str(TINY), "0.07", str(sizes[0]), str(sizes[1])]
+    assert row[4] == f"{1 - sizes[1] / sizes[0]:.2%}"
+    assert min(map(float, row[5:])) > 0

@@ -23,7 +23,7 @@ from PIL import Image
 
 import hvqcodec
 from hvqcodec import Codec, HvqWarning, cli, probe
-from hvqcodec.bitstream import SIGNATURE, Bitstream
+from hvqcodec.bitstream import SIGNATURE, Bitstream, Section
 from hvqcodec.models.cards import DEFAULT, list_models
 from tests.helpers import TINY, Pixels, psnr, threads, with_section
 from tests.test_files import contents
@@ -115,7 +115,7 @@ class Endless(bytes):
 
 
 def lengthened(stream: Bitstream) -> bytes:
-    sections = stream.sections | {1: Endless(stream.sections[1])}
+    sections = stream.sections | {Section.PAYLOAD: Endless(stream.payload)}
     return replace(stream, sections=sections).to_bytes()
 
 

@@ -58,7 +58,7 @@ def test_round_trip(codec: Codec, levels: Levels) -> None:
 @given(maps())
 def test_agrees_with_the_decoder_of_the_page(codec: Codec, levels: Levels) -> None:
     tables = codec.model.normative.map_tables
-    decoder = reference.RangeDecoder(payload_of(levels, tables))
+    decoder = reference.RangeDecoder({reference.PAYLOAD: payload_of(levels, tables)})
     rows, columns = levels.shape[0] // 2, levels.shape[1] // 2
     decoded = reference.decode_map({"map_tables": tables}, decoder, rows, columns)
     np.testing.assert_array_equal(decoded, levels)

@@ -41,7 +41,7 @@ class CountingDecoder(reference.RangeDecoder):
     """The decoder of the page, which tells how many words it has used."""
 
     def __init__(self, payload: bytes) -> None:
-        super().__init__(payload)
+        super().__init__({reference.PAYLOAD: payload})
         self.words = CountedWords(self.words)
 
 
@@ -60,7 +60,10 @@ def tiny_frequencies(codec: Codec) -> Floats:
     """(12, 64): the four Gaussians MU, STEP at each of the three levels."""
     mu, step = torch.tensor(MU).double(), torch.tensor(STEP).double()
     tables = codec.model.normative.index_tables
-    return torch.cat([tables.frequencies(level, mu, step) for level in range(3)]).numpy()
+    likelihoods = [tables.likelihoods(level, mu, step) for level in range(3)]
+    return np.concatenate(
+        [tables.frequencies(level, found) for level, found in enumerate(likelihoods)]
+    )
 
 
 @st.composite

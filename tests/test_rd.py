@@ -56,11 +56,11 @@ def test_a_run_gives_table_files_and_checks(folder: Path, tmp_path: Path) -> Non
     points, rows, picture = (tmp_path / name for name in ("points.csv", "rows.csv", "plot.png"))
     plotted = ("--plot", picture) if find_spec("matplotlib") else ()
     out = run(
-        *(folder, "--model", TINY, "--codecs", "hvq,jpeg,webp", "--rates", "0.01,0.08,0.09,6"),
+        *(folder, "--model", TINY, "--codecs", "hvq,jpeg,webp", "--rates", "0.01,0.0665,0.068,6"),
         *("--csv", points, "--rows", rows, "--threads", 1, *plotted),
     )
 
-    settings = [("hvq", r) for r in (0.08, 0.09, 6)]
+    settings = [("hvq", r) for r in (0.0665, 0.068, 6)]
     settings += [(name, q) for name in ("jpeg", "webp") for q in PILLOW[name][1]]
     shown = re.findall(r"^(hvq|jpeg|webp) +([\d.]+) +([\d.]+) +([\d.]+) ", out, re.MULTILINE)
     assert [(name, float(setting)) for name, setting, _, _ in shown] == settings

@@ -13,7 +13,7 @@ from benchmarks import decoded
 from hvqcodec import Codec
 from hvqcodec.bitstream import Bitstream
 from hvqcodec.entropy.normative import Normative
-from hvqcodec.entropy.symbol_coding import decode_symbols, encode_symbols
+from hvqcodec.entropy.symbol_coding import decode_stream, decode_symbols, encode_symbols
 from training.data import load_photos
 
 
@@ -37,8 +37,8 @@ def totals(normative: Normative, files: Sequence[bytes]) -> tuple[list[int], lis
     """Bytes of the payloads, and seconds to decode them, without adaptation and with it."""
     sizes, seconds = [0, 0], [0.0, 0.0]
     for stream in map(Bitstream.from_bytes, files):
-        rows, columns = -(-stream.height // 16), -(-stream.width // 16)
-        symbols = decode_symbols(normative, stream.payload, rows, columns, stream.adaptive)
+        symbols = decode_stream(normative, stream)
+        rows, columns = (side // 2 for side in symbols.levels.shape)
         for adaptive in (False, True):
             payload = encode_symbols(normative, symbols, adaptive)
             sizes[adaptive] += len(payload)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hvqcodec.bitstream import Bitstream, Section
-from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
+from hvqcodec.entropy.symbol_coding import Symbols, decode_stream, encode_symbols
 from hvqcodec.granularity import Levels
 from hvqcodec.models.zoo import LoadedModel
 
@@ -49,8 +49,7 @@ def with_section(data: bytes, kind: int, body: bytes) -> bytes:
 def symbols_of(model: LoadedModel, source: bytes | Bitstream) -> Symbols:
     """The symbols of a file, its checksum not looked at."""
     stream = Bitstream.from_bytes(source) if isinstance(source, bytes) else source
-    rows, columns = -(-stream.height // 16), -(-stream.width // 16)
-    return decode_symbols(model.normative, stream.payload, rows, columns, stream.adaptive)
+    return decode_stream(model.normative, stream)
 
 
 def plain(model: LoadedModel, data: bytes) -> bytes:

@@ -27,7 +27,7 @@ from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import (
     Symbols,
-    decode_symbols,
+    decode_stream,
     encode_symbols,
     sent_latents,
     sent_positions,
@@ -50,15 +50,9 @@ def symbols_digest(symbols: Symbols) -> str:
     return digest.hexdigest()
 
 
-def decode(normative: Normative, stream: Bitstream) -> Symbols:
-    """The symbols of a stream by the integers alone."""
-    rows, columns = -(-stream.height // 16), -(-stream.width // 16)
-    return decode_symbols(normative, stream.payload, rows, columns, stream.adaptive)
-
-
 def digests(normative: Normative, stream: Bitstream) -> dict[str, str]:
     """What `symbols.json` holds of a stream."""
-    found = {"symbols": symbols_digest(decode(normative, stream))}
+    found = {"symbols": symbols_digest(decode_stream(normative, stream))}
     if Section.ALPHA in stream.sections:
         alpha = unpack_alpha(stream.sections[Section.ALPHA], stream.height, stream.width)
         found["alpha"] = hashlib.sha256(alpha.tobytes()).hexdigest()

@@ -307,7 +307,7 @@ def test_all_bytes_count_for_the_size(codec: Codec, cat: Pixels) -> None:
     data = codec.compress(image, max_bytes=2150)
     assert {Section.ALPHA, Section.XMP} < set(Bitstream.from_bytes(data).sections)
     assert 2110 < len(data) <= 2150
-    with pytest.raises(RateError, match=r"smallest file of this image takes [12]\d\d\d bytes"):
+    with pytest.raises(RateError, match=r"smallest file of this image takes 1\d\d\d bytes"):
         codec.compress(image, max_bytes=1600)
 
 

@@ -30,7 +30,7 @@ def test_the_estimate_is_what_a_map_of_one_level_costs(
 ) -> None:
     """The float model beside the integer tables, which do not adapt."""
     levels = uniform(scene, level)
-    real = bit_budget(codec.model.normative, scene.symbols(levels), False)["index_bits"]
+    real = bit_budget(codec.model.normative, scene.symbols(levels), adaptive=False)["index_bits"]
     assert scene.estimated_bits(levels) == pytest.approx(real, rel=0.02)
 
 

@@ -13,10 +13,11 @@ import hvqcodec
 from hvqcodec import BitstreamError, Codec
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.entropy.normative import Normative
+from hvqcodec.entropy.symbol_coding import decode_stream
 from hvqcodec.models.cards import card_text, list_models
 from tests import reference_decoder as reference
 from tests.helpers import TESTS, TINY, threads
-from tests.make_golden import NORMATIVE, PREFIX, SYMBOLS, decode, digests, make
+from tests.make_golden import NORMATIVE, PREFIX, SYMBOLS, digests, make
 
 FOLDERS = sorted(path.parent for path in (TESTS / "golden").glob(f"*/{SYMBOLS}"))
 STREAMS = [stream for folder in FOLDERS for stream in sorted(folder.glob("*.hvq"))]
@@ -86,7 +87,7 @@ def test_a_stream_decodes_to_its_symbols(path: Path, count: int) -> None:
     expected = json.loads((path.parent / SYMBOLS).read_text())[path.stem]
     with threads(count):
         assert digests(normative, stream) == expected
-        crc = decode(normative, stream).crc()
+        crc = decode_stream(normative, stream).crc()
     assert stream.sections[Section.SYMBOL_CRC] == crc.to_bytes(4, "little")
     assert stream.fingerprint.hex() == normative.fingerprint()[:16]
     assert stream.to_bytes() == path.read_bytes()
@@ -106,7 +107,7 @@ def test_the_streams_of_a_model_reach_everything(folder: Path) -> None:
     assert {stream.mode for stream in streams} == set(Mode)
     assert any(Section.ALPHA in stream.sections for stream in streams)
     assert {(1, 1), (7, 5), (16, 16)} <= {(s.width, s.height) for s in streams}
-    decoded = [decode(normative_of(folder), stream) for stream in streams]
+    decoded = [decode_stream(normative_of(folder), stream) for stream in streams]
     for level in range(3):
         assert sum(len(symbols.indices[level]) for symbols in decoded) > 50
         assert any(symbols.latents[level].any() for symbols in decoded)

@@ -197,7 +197,9 @@ def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> 
         for lambda_ in CHECK_LAMBDAS:
             symbols = scene.symbols(scene.choose(lambda_, normative.map_tables))
             real += float_index_bits(networks, symbols)
-            for part, level, piece, frequencies in coded_after_map(normative, symbols, False):
+            for part, level, piece, frequencies in coded_after_map(
+                normative, symbols, adaptive=False
+            ):
                 bits = float(code_lengths(piece, frequencies).sum())
                 if part == "z":
                     z_bits += bits

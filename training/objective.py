@@ -117,7 +117,10 @@ class Objective:
     critic: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]] | None = None
     """Of the decoded pictures, as they are shown, and the images, RGB in [0, 1], (B, 3, H, W):
     what they add to the loss, and what the progress line says of it."""
+    rate_every: int = field(init=False)
+    """Calls from one that reckons the rate to the next."""
     calls: int = 0
+    """So far."""
     analysis: Callable[[Tensor], Analysed] = field(init=False)
     synthesis: Callable[..., Tensor] = field(init=False)
     code_bits: Tensor = field(default_factory=lambda: torch.full((3,), 9.5))
@@ -130,6 +133,8 @@ class Objective:
 
     def __post_init__(self) -> None:
         self.analysis, self.synthesis = self.model.analysis, self.model.synthesis
+        learned = [n for n, p in self.model.named_parameters() if p.requires_grad]
+        self.rate_every = RATE_EVERY if all(n.startswith("synthesis.") for n in learned) else 1
         device = self.model.codebook.weight.device
         self.code_bits = self.code_bits.to(device)
         k = self.model.config.codes
@@ -150,8 +155,7 @@ class Objective:
 
         sent, indices, maps, vq_loss = [], [], [], image.new_zeros(())
         rate, parts = image.new_zeros(()), {}
-        every = 1 if self.bits_learn() else RATE_EVERY
-        counted = self.calls % every == 0
+        counted = self.calls % self.rate_every == 0
         self.calls += 1
         masks = level_masks(levels)
         for level, mask in enumerate(masks):
@@ -168,7 +172,7 @@ class Objective:
             parts |= bits_by_part(level, index_bits, z_bits, pixels=image[:, 0].numel())
             soft = self.weights.soft * joint * (price * soft_bits).mean()
             rate = rate + soft / (height * width)
-            self.note_bits(level, mask, index_bits + z_bits, share=0.01 * every)
+            self.note_bits(level, mask, index_bits + z_bits, share=0.01 * self.rate_every)
         if self.entropy_only:
             return rate, parts
         output = (self.synthesis(tuple(sent), levels) + 1) / 2
@@ -185,11 +189,6 @@ class Objective:
             unreal, verdict = self.critic(output.clamp(0, 1), image)
             loss, report = loss + unreal, report | verdict
         return loss, report | parts | {"head": head_loss.item()}
-
-    def bits_learn(self) -> bool:
-        """Whether anything learns on which the bits depend."""
-        parameters = self.model.named_parameters()
-        return any(p.requires_grad and not n.startswith("synthesis.") for n, p in parameters)
 
     @torch.no_grad()
     def choose_maps(self, predicted: Tensor, allocate_share: float) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
 from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
 from hvqcodec.entropy.range_coding import Floats
-from hvqcodec.entropy.symbol_coding import Symbols, decode_symbols, encode_symbols
+from hvqcodec.entropy.symbol_coding import Symbols, decode_stream, encode_symbols
 from hvqcodec.errors import BitstreamError, TooManyPixelsError, UnknownFingerprintError
 from hvqcodec.granularity import Levels, allocate_by_entropy
 from hvqcodec.image import (
@@ -220,10 +220,7 @@ class Codec:
                 f"the file declares {stream.width} x {stream.height} pixels, more than the "
                 f"limit of {max_pixels}"
             )
-        rows, columns = -(-stream.height // 16), -(-stream.width // 16)
-        symbols = decode_symbols(
-            self.model.normative, stream.payload, rows, columns, stream.adaptive
-        )
+        symbols = decode_stream(self.model.normative, stream)
         if symbols.crc() != int.from_bytes(stream.sections[Section.SYMBOL_CRC], "little"):
             raise BitstreamError("the payload is damaged: the checksum of its symbols differs")
         return symbols

@@ -13,15 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvqcodec.bitstream import Bitstream
 from hvqcodec.entropy.adaptation import COUNT_ONE, LATENT_PIECE, PIECE, Adaptation
 from hvqcodec.entropy.constants import LATENT_MAX, ONE
 from hvqcodec.entropy.context import around, known_planes, turns
 from hvqcodec.entropy.map_coding import decode_map, encode_map
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.range_coding import Decoder, Encoder, Floats, Ints
-from hvqcodec.entropy.tables import ROWS
+from hvqcodec.entropy.tables import ROWS, expected_counts
 from hvqcodec.errors import BitstreamError
-from hvqcodec.granularity import Levels, latent_support, level_masks
+from hvqcodec.granularity import BLOCK, COARSE, Levels, latent_support, level_masks
 from hvqcodec.timing import step
 
 BLOCKS_PER_BYTE = 8 * 1024
@@ -99,6 +100,7 @@ def index_frequencies(
         mu, steps = normative.hyper_syntheses[level](torch.from_numpy(z), mask)  # (D, h, w)
         entries = tables.entries.float()  # exact, and half the memory of doubles
     context = normative.contexts[level] if normative.contexts else None
+    size = PIECE if adaptation else ROWS
     for turn, (rows, columns) in enumerate(turns(mask, context is not None)):
         if not len(rows):
             continue
@@ -112,15 +114,16 @@ def index_frequencies(
                 if context:
                     m, s = context(around(planes, r, c, context.window), m, s)
                 likelihoods = tables.likelihoods(level, m.t(), s.t())
-            for start in range(0, len(r), PIECE if adaptation else ROWS):
-                piece = slice(start, start + (PIECE if adaptation else ROWS))
+            for start in range(0, len(r), size):
+                piece = slice(start, start + size)
                 with step("tables"):
                     frequencies = tables.frequencies(level, likelihoods[piece], adaptation)
                 yield r[piece], c[piece], frequencies
                 if adaptation:
                     with step("tables"):
                         index = maps[level][r[piece], c[piece]].numpy()
-                        tables.learn(adaptation, index, likelihoods[piece])
+                        seen = np.bincount(index, minlength=len(entries))
+                        adaptation.learn(seen, expected_counts(likelihoods[piece]))
 
 
 def latent_frequencies(
@@ -132,15 +135,15 @@ def latent_frequencies(
     pieces come: z of one must stand there before the next is asked for.
     """
     table = normative.latent_tables[level].astype(np.float64)
-    adaptation = Adaptation(*table.shape)
+    adaptation = Adaptation(*table.shape) if adaptive else None
     expected = np.floor(table * COUNT_ONE / table.sum(1, keepdims=True))
     values = np.arange(-LATENT_MAX, LATENT_MAX + 1)
-    size = LATENT_PIECE if adaptive else ROWS
+    size = LATENT_PIECE if adaptation else ROWS
     for start in range(0, len(sent), size):
         piece = slice(start, min(start + size, len(sent)))
         count = piece.stop - start
-        yield piece, np.tile(table * adaptation.gains() if adaptive else table, (count, 1))
-        if adaptive:
+        yield piece, np.tile(table * adaptation.gains() if adaptation else table, (count, 1))
+        if adaptation:
             seen = (sent[piece, :, None] == values).sum(0)  # (C, 31)
             adaptation.learn(seen, count * expected)
 
@@ -175,6 +178,12 @@ def encode_symbols(normative: Normative, symbols: Symbols, adaptive: bool = True
         with step("range coding"):
             encoder.encode(piece, frequencies)
     return encoder.payload()
+
+
+def decode_stream(normative: Normative, stream: Bitstream) -> Symbols:
+    """Of a file; raises as `decode_symbols` does."""
+    rows, columns = -(-stream.height // BLOCK[COARSE]), -(-stream.width // BLOCK[COARSE])
+    return decode_symbols(normative, stream.payload, rows, columns, stream.adaptive)
 
 
 def decode_symbols(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hvqcodec.entropy.adaptation import COUNT_ONE, GAIN_ONE, Adaptation
 from hvqcodec.entropy.fixed_point import MU_LIMIT
-from hvqcodec.entropy.range_coding import Floats, Ints
+from hvqcodec.entropy.range_coding import Floats
 
 LOGIT_SHIFT = 25
 """Logits are summed in units of 2^-33 and used in units of 2^-8."""
@@ -31,6 +31,13 @@ EXPECTED_ONE = 1 << 47
 """What the expectations of one code sum to, all but a little: those of a piece are exact."""
 ROWS = 512
 """Codes at a time: bounds the memory, and fits the processor's cache."""
+
+
+def expected_counts(likelihoods: Floats) -> Floats:
+    """(N, K), N at most `PIECE` -> (K,), how often each index is expected, in units of 2^-16."""
+    whole = np.floor(EXPECTED_ONE / likelihoods.sum(1))
+    expected: Floats = np.floor(whole @ likelihoods / (EXPECTED_ONE // COUNT_ONE))
+    return expected
 
 
 @dataclass(frozen=True)
@@ -90,12 +97,6 @@ class IndexTables:
         mixed: Floats = share * self._static[level]  # type: ignore[attr-defined]
         mixed += likelihoods
         return mixed
-
-    def learn(self, adaptation: Adaptation, index: Ints, likelihoods: Floats) -> None:
-        """From a piece: (N,) and the (N, K) that were expected, N at most `PIECE`."""
-        whole = np.floor(EXPECTED_ONE / likelihoods.sum(1))
-        expected = np.floor(whole @ likelihoods / (EXPECTED_ONE // COUNT_ONE))
-        adaptation.learn(np.bincount(index, minlength=len(expected)), expected)
 
     def check_exact(self) -> None:
         """Raise if a logit could leave the integers that float64 holds, or a table is odd."""

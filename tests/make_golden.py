@@ -3,8 +3,8 @@
     python tests/make_golden.py tests/models/tiny.safetensors tests/golden/tiny
 
 Takes a model (path or name) and a new folder. Writes photos of scikit-image (public domain
-or CC0) as NAME.hvq, `symbols.json` with the SHA-256 of the symbols, of the transparency and of
-the metadata of each, and `normative.safetensors`, the integer part of the model: with it the
+or CC0) as NAME.hvq, `symbols.json` with the SHA-256 of the symbols, of tone, transparency and
+metadata of each, and `normative.safetensors`, the integer part of the model: with it the
 streams can be decoded to their symbols long after the model itself has been replaced.
 """
 
@@ -23,6 +23,7 @@ from skimage import data
 from hvqcodec import Codec
 from hvqcodec.alpha import unpack_alpha
 from hvqcodec.bitstream import Bitstream, Mode, Section
+from hvqcodec.codec import tone_of
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import (
@@ -52,7 +53,10 @@ def symbols_digest(symbols: Symbols) -> str:
 
 def digests(normative: Normative, stream: Bitstream) -> dict[str, str]:
     """What `symbols.json` holds of a stream."""
-    found = {"symbols": symbols_digest(decode_stream(normative, stream))}
+    symbols = decode_stream(normative, stream)
+    found = {"symbols": symbols_digest(symbols)}
+    if tone := tone_of(stream, symbols):
+        found["tone"] = hashlib.sha256(tone.checked()).hexdigest()
     if Section.ALPHA in stream.sections:
         alpha = unpack_alpha(stream.sections[Section.ALPHA], stream.height, stream.width)
         found["alpha"] = hashlib.sha256(alpha.tobytes()).hexdigest()

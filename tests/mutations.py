@@ -9,6 +9,7 @@ import numpy as np
 
 from hvqcodec import HvqError
 from hvqcodec.bitstream import MAX_SIDE, PAYLOADS, Bitstream, Section, varint
+from hvqcodec.entropy.tone_coding import SYNTHESIS_BYTES, Tone
 from hvqcodec.models.zoo import LoadedModel
 from tests.helpers import symbols_of
 
@@ -50,7 +51,7 @@ class Mutator:
             stream = change(stream)
         if self.rng.random() < 0.15 and stream.sections:
             lengths[self.pick(list(stream.sections))] = self.pick(EXTREMES)
-        return sealed(with_symbol_crc(self.model, stream), lengths)
+        return sealed(with_tone_crc(with_symbol_crc(self.model, stream)), lengths)
 
     def pick(self, choices: Sequence[Any]) -> Any:
         return choices[int(self.rng.integers(len(choices)))]
@@ -128,6 +129,20 @@ def with_symbol_crc(model: LoadedModel, stream: Bitstream) -> Bitstream:
         return stream
     sections = stream.sections | {Section.SYMBOL_CRC: crc.to_bytes(4, "little")}
     return replace(stream, sections=dict(sorted(sections.items())))
+
+
+def with_tone_crc(stream: Bitstream) -> Bitstream:
+    """With the checksum of whatever tone there is, if there is one."""
+    body = stream.sections.get(Section.TONE, b"")
+    height, width = (-(-side // 16) * 16 for side in (stream.height, stream.width))
+    if not 0 < height * width <= FORGED_BLOCKS * 256:
+        return stream
+    try:
+        crc = Tone.unchecked(body, height, width).checksum()
+    except HvqError:
+        return stream
+    body = body[:SYNTHESIS_BYTES] + crc + body[SYNTHESIS_BYTES + len(crc) :]
+    return replace(stream, sections=stream.sections | {Section.TONE: body})
 
 
 def sealed(stream: Bitstream, lengths: dict[int, int]) -> bytes:

@@ -23,6 +23,7 @@ from hvqcodec.rate import (
     LAMBDA_MIN,
     TRIES,
     Coded,
+    Room,
     Target,
     check_choices,
     lambda_for,
@@ -48,13 +49,15 @@ def slack(target: float) -> float:
 
 
 class Coder:
-    """Makes files that differ from the estimate by a factor, a constant and a bend."""
+    """Makes files that differ from the estimate by a factor, a constant and a bend, and then
+    have a tone of so many bytes, if they may."""
 
-    def __init__(self, factor: float, overhead: float, bend: float) -> None:
-        self.factor, self.overhead, self.bend = factor, overhead, bend
+    def __init__(self, factor: float, overhead: float, bend: float, tone: int) -> None:
+        self.factor, self.overhead, self.bend, self.tone = factor, overhead, bend, tone
         self.runs = 0
 
     def size(self, lambda_: float) -> int:
+        """Without tone."""
         bits = self.factor * estimate(lambda_)
         return round(bits / 8 * (bits / 40_000) ** self.bend + self.overhead)
 
@@ -63,21 +66,34 @@ class Coder:
         size = self.size(lambda_)
         return Coded(repr(lambda_).encode().ljust(size + METADATA), size)
 
+    def finish(self, draft: Coded, room: Room) -> Coded:
+        """An image without drift has no tone, whatever may be; others have more or less of it."""
+        assert 0 <= room.least <= room.most
+        low, high = round(0.8 * self.tone), round(1.2 * self.tone)
+        tone = min(max(room.least, low), high) if room.least > self.tone else self.tone
+        tone = max(min(tone, room.most), 0 if room.firm else low)
+        return Coded(draft.data + bytes(tone), draft.image_bytes + tone)
+
     def meet(self, size: float, is_limit: bool = False, strict: bool = False) -> int:
         """Gives the size that counts."""
-        data = meet_target(self, estimate, Target(round(size), PIXELS, is_limit, strict))
-        assert self.runs <= TRIES + 1
-        assert len(data) == self.size(float(data)) + METADATA
-        return len(data) if is_limit else self.size(float(data))
+        target = Target(round(size), PIXELS, is_limit, strict)
+        data = meet_target(self, estimate, target, self.finish)
+        assert self.runs <= 2 * (TRIES + 1)
+        bare = self.size(float(data.rstrip(b"\0"))) + METADATA
+        assert len(data) >= bare
+        assert self.tone or len(data) == bare
+        return len(data) if is_limit else len(data) - METADATA
 
     def least(self, is_limit: bool = False) -> int:
         return self.size(LAMBDA_MAX) + is_limit * METADATA
 
     def most(self, is_limit: bool = False) -> int:
-        return self.size(LAMBDA_MIN) + is_limit * METADATA
+        return self.size(LAMBDA_MIN) + self.tone + is_limit * METADATA
 
 
-coders = st.builds(Coder, st.floats(0.6, 1.7), st.floats(0, 300), st.floats(-0.2, 0.2))
+coders = st.builds(
+    Coder, st.floats(0.6, 1.7), st.floats(0, 300), st.floats(-0.2, 0.2), st.integers(0, 150)
+)
 
 
 def test_quality_runs_evenly_from_one_end_to_the_other() -> None:
@@ -215,7 +231,10 @@ def test_of_coarse_steps_the_best_is_taken(target: int, limit: bool, expected: i
         return Coded(bytes(size(lambda_)), size(lambda_))
 
     found = meet_target(
-        code, lambda value: 8.0 * size(value), Target(target, PIXELS, is_limit=limit)
+        code,
+        lambda value: 8.0 * size(value),
+        Target(target, PIXELS, is_limit=limit),
+        lambda draft, room: draft,
     )
     assert len(found) == expected
 

@@ -54,6 +54,8 @@ class Section(IntEnum):
     """zlib."""
     DPI = 131
     """Two varints."""
+    TONE = 132
+    """What the synthesis misses over large areas; a decoder may leave it out."""
 
 
 FIRST_OPTIONAL = 128

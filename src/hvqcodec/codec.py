@@ -1,22 +1,25 @@
 """The codec: an image to the bytes of an `.hvq` file, and back."""
 
+from dataclasses import replace
 from os import PathLike
 from typing import Literal, Unpack, get_args, overload
 
+import numpy as np
 import torch
 from PIL import Image
 
 from hvqcodec import rate
 from hvqcodec.alpha import pack_alpha, unpack_alpha
-from hvqcodec.bitstream import Bitstream, Section
+from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.choices import DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
 from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
 from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.symbol_coding import Symbols, decode_stream, encode_symbols
+from hvqcodec.entropy.tone_coding import Tone
 from hvqcodec.errors import BitstreamError, TooManyPixelsError, UnknownFingerprintError
-from hvqcodec.granularity import Levels, allocate_by_entropy
+from hvqcodec.granularity import BLOCK, MEDIUM, Levels, allocate_by_entropy
 from hvqcodec.image import (
     ImageResult,
     ImageSource,
@@ -34,6 +37,10 @@ from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
 from hvqcodec.tiling import Progress, Stages
 from hvqcodec.timing import step
+from hvqcodec.tone import ToneFitter, add_tone
+
+SECTION_BYTES = 4
+"""What a section adds to the header, at most, if it is of fewer than 2^21 bytes."""
 
 
 class Codec:
@@ -116,42 +123,72 @@ class Codec:
         if effort == "best" and ratios is None:  # which look at neither distortion nor price
             scene = scene.measured(blocks, tile, stages.half)
 
-        def code(levels: Levels) -> rate.Coded:
-            coded = self._code(picture, extras, scene.symbols(levels))
+        def code(levels: Levels, lambda_: float) -> rate.Coded:
+            coded = self._code(picture, extras, scene.symbols(levels), lambda_)
             stages.half(1)  # nobody knows how many it will take
             return coded
 
         def code_at(lambda_: float) -> rate.Coded:
             with step("allocation"):
                 levels = scene.choose(lambda_, self.model.normative.map_tables)
-            return code(levels)
+            return code(levels, lambda_)
+
+        def finish(draft: rate.Coded, room: rate.Room) -> rate.Coded:
+            finished = self._with_tone(draft, picture, blocks, room, tile)
+            stages.half(1)
+            return finished
 
         alpha_bytes = len(extras.get(Section.ALPHA, b""))
         metadata_bytes = sum(map(len, extras.values())) - alpha_bytes
         target = rate.target_of(
             bpp, max_bytes, picture.pixels, strict_rate, alpha_bytes, metadata_bytes
         )
-        if ratios is not None:
-            data = code(allocate_by_entropy(to_grey(blocks), ratios)).data
-        elif target is None:
-            data = code_at(rate.lambda_of_quality(quality)).data
-        else:
+        wish = rate.lambda_of_quality(quality)
+        if target is not None:
             data = rate.meet_target(
                 code_at,
                 lambda lambda_: scene.estimated_bits(scene.allocate(lambda_)),
                 target,
+                finish,
             )
+        elif ratios is not None:
+            data = finish(
+                code(allocate_by_entropy(to_grey(blocks), ratios), wish), rate.Room()
+            ).data
+        else:
+            data = finish(code_at(wish), rate.Room()).data
         stages.end()
         return data
 
-    def _code(self, picture: Picture, extras: dict[int, bytes], symbols: Symbols) -> rate.Coded:
+    def _code(
+        self, picture: Picture, extras: dict[int, bytes], symbols: Symbols, lambda_: float
+    ) -> rate.Coded:
         sections: dict[int, bytes] = {
             Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
             Section.SYMBOL_CRC: symbols.crc().to_bytes(4, "little"),
         }
         height, width = picture.rgb.shape[:2]
         stream = Bitstream(self.model.fingerprint, width, height, picture.mode, sections | extras)
-        return rate.Coded(stream.to_bytes(), stream.image_bytes)
+        return rate.Coded(stream.to_bytes(), stream.image_bytes, lambda_, symbols)
+
+    def _with_tone(
+        self, draft: rate.Coded, picture: Picture, blocks: Pixels, room: rate.Room, tile: int | None
+    ) -> rate.Coded:
+        """The file with what its decoder will miss of the colour of large areas."""
+        assert draft.symbols
+        with step("trial decoding"):
+            decoded = synthesise(self.model.networks, draft.symbols, tile)
+        with step("tone"):
+            if picture.mode == Mode.GREY:
+                decoded = np.repeat(to_grey(decoded)[..., None], 3, 2)
+            fitter = ToneFitter(blocks, decoded, self.model.synthesis)
+            least, most = room.least - SECTION_BYTES, room.most - SECTION_BYTES
+            body = fitter.within(draft.lambda_, least, most, room.firm)
+        if not body:
+            return draft
+        stream = Bitstream.from_bytes(draft.data)
+        stream = replace(stream, sections=stream.sections | {Section.TONE: body})
+        return draft._replace(data=stream.to_bytes(), image_bytes=stream.image_bytes)
 
     @overload
     def decompress(
@@ -203,8 +240,12 @@ class Codec:
         metadata = Metadata.from_sections(stream.sections, max_metadata_bytes)
         alpha = stream.sections.get(Section.ALPHA)
         plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
+        tone = tone_of(stream, symbols)
         with step("synthesis"):
             pixels = synthesise(self.model.networks, symbols, tile, progress)
+        if tone and tone.synthesis == self.model.synthesis:
+            with step("tone"):
+                add_tone(pixels, tone)
         with step("write"):
             rgb = pixels[: stream.height, : stream.width]
             return to_result(Picture(rgb, stream.mode, plane, metadata).to_pil(), output)
@@ -226,8 +267,9 @@ class Codec:
         return symbols
 
     def inspect(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> dict[str, float]:
-        """Where the bits of a file go: index_bits, z_bits, map_bits, container_bytes, and
-        static_bits, what the same indices would cost under static frequencies.
+        """Where the bits of a file go: index_bits, z_bits, map_bits, container_bytes,
+        tone_bytes if it has a tone, and static_bits, what the same indices would cost under
+        static frequencies.
 
         Raises as `decompress` does.
 
@@ -242,7 +284,10 @@ class Codec:
         bodies = sum(
             len(body) for kind, body in stream.sections.items() if kind != Section.SYMBOL_CRC
         )
-        return budget | {"container_bytes": float(len(data) - bodies)}
+        budget["container_bytes"] = float(len(data) - bodies)
+        if Section.TONE in stream.sections:
+            budget["tone_bytes"] = float(len(stream.sections[Section.TONE]))
+        return budget
 
     def maps(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Levels, Floats]:
         """Where a file spends its bits: for each 8x8 pixels its level (0 sent as a part of
@@ -260,3 +305,10 @@ class Codec:
         symbols = self._symbols(stream, max_pixels)
         bits = index_bits_by_cell(self.model.normative, symbols, stream.adaptive)
         return symbols.levels, bits
+
+
+def tone_of(stream: Bitstream, symbols: Symbols) -> Tone | None:
+    """Of a file, if it has one; raises BitstreamError."""
+    body = stream.sections.get(Section.TONE)
+    height, width = (BLOCK[MEDIUM] * side for side in symbols.levels.shape)
+    return None if body is None else Tone.from_bytes(body, height, width)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hvqcodec.entropy.symbol_coding import Symbols
 from hvqcodec.errors import RateError, notice
 
 LAMBDA_MIN, LAMBDA_MAX = 0.2, 1e6
@@ -19,6 +20,8 @@ ENOUGH = 1 << 50
 
 OVERHEAD = 1.06
 """Of a file over the estimate that the search runs on, for z and map, as a first guess."""
+TONE_BYTES, TONE_BPP = 14, 0.001
+"""Of the tone, likewise: of its own, and for each pixel."""
 
 TRIES = 8
 TOLERANCE, TOLERANCE_BYTES = 0.01, 16
@@ -26,10 +29,23 @@ TOLERANCE, TOLERANCE_BYTES = 0.01, 16
 
 
 class Coded(NamedTuple):
-    """A file, and how many of its bytes are no metadata."""
+    """A file."""
 
     data: bytes
     image_bytes: int
+    """That are no metadata."""
+    lambda_: float = 0.0
+    """At which it was coded."""
+    symbols: Symbols | None = None
+
+
+class Room(NamedTuple):
+    """Bytes that a file may still grow by, to meet a target and to stay within it."""
+
+    least: int = 0
+    most: int = ENOUGH
+    firm: bool = False
+    """Never more than the most; else by what is best, if that is about as much."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,37 @@ class Target:
     def slack(self) -> float:
         share = TOLERANCE * (self.size - self.fixed if self.is_limit else self.size)
         return max(share, TOLERANCE_BYTES)
+
+    @property
+    def limit(self) -> float:
+        return self.size if self.is_limit else self.size + self.slack
+
+    @property
+    def tolerance(self) -> float:
+        return self.slack / 2 if self.is_limit else self.slack
+
+    @property
+    def wanted(self) -> float:
+        """What is aimed at, in the middle of what will do."""
+        return self.limit - self.tolerance
+
+    @property
+    def tone(self) -> float:
+        """Bytes that it will take, as a first guess."""
+        return TONE_BYTES + TONE_BPP * self.pixels / 8
+
+    def excess(self, coded: Coded) -> float:
+        """Bytes over what is wanted."""
+        return self.counted(coded) - self.wanted
+
+    def is_met(self, coded: Coded) -> bool:
+        return abs(self.excess(coded)) <= self.tolerance
+
+    def room(self, coded: Coded, is_largest: bool, firm: bool) -> Room:
+        """is_largest: no file has more without tone, and the tone need not make up for that."""
+        size = self.counted(coded)
+        least = 0 if is_largest else math.ceil(self.wanted - self.tolerance - size)
+        return Room(max(0, least), max(0, math.floor(self.limit - size)), firm)
 
     def counted(self, coded: Coded) -> int:
         return len(coded.data) if self.is_limit else coded.image_bytes
@@ -135,53 +182,88 @@ def lambda_for(estimate: Callable[[float], float], bits: float) -> float:
     return math.exp(high)
 
 
+class Search:
+    """For the lambda whose file has a certain size; it remembers what it has tried."""
+
+    def __init__(
+        self,
+        code: Callable[[float], Coded],
+        estimate: Callable[[float], float],
+        target: Target,
+    ) -> None:
+        """As in `meet_target`."""
+        self.code, self.estimate, self.target = code, estimate, target
+        self.least, self.most = estimate(LAMBDA_MAX), estimate(LAMBDA_MIN)
+        self.tried: list[tuple[float, Coded]] = []
+        """Estimates that were aimed at, and what came of it."""
+
+    def nearest(self, size: float) -> tuple[Coded, bool]:
+        """The file nearest to a size within the target's limit, and whether no larger one is
+        to be had. Raises RateError if the smallest is too large."""
+        for _ in range(TRIES):
+            aim = self.next_aim(size)
+            if aim is None:
+                break
+            self.tried.append((aim, self.code(lambda_for(self.estimate, aim))))
+        fitting = [t for t in self.tried if self.target.counted(t[1]) <= self.target.limit]
+        if not fitting:
+            smallest = self.code(LAMBDA_MAX)
+            bytes_ = self.target.counted(smallest)
+            if bytes_ > self.target.limit:
+                raise RateError(
+                    f"the smallest file of this image takes {self.target.describe(bytes_)}: "
+                    "ask for no less"
+                )
+            fitting = [(self.least, smallest)]
+        aim, chosen = min(fitting, key=lambda t: abs(self.target.counted(t[1]) - size))
+        return chosen, aim >= self.most and self.target.counted(chosen) < size
+
+    def next_aim(self, size: float) -> float | None:
+        """None if a file is near enough, or none can be nearer."""
+        fixed = self.target.fixed
+        if not self.tried:
+            return min(max(8 * (size - fixed) / OVERHEAD, self.least), self.most)
+        below = above = None
+        for aim, coded in self.tried:
+            excess = self.target.counted(coded) - size
+            if abs(excess) <= self.target.tolerance:
+                return None
+            if excess < 0:
+                below = (aim, excess)
+            else:
+                above = (aim, excess)
+        if below and above:
+            return below[0] - below[1] * (above[0] - below[0]) / (above[1] - below[1])
+        aim, coded = self.tried[-1]
+        if (aim >= self.most and below) or (aim <= self.least and above):
+            return None
+        factor = (size - fixed) / (self.target.counted(coded) - fixed)
+        return min(max(aim * factor, self.least), self.most)
+
+
 def meet_target(
-    code: Callable[[float], Coded], estimate: Callable[[float], float], target: Target
+    code: Callable[[float], Coded],
+    estimate: Callable[[float], float],
+    target: Target,
+    finish: Callable[[Coded, Room], Coded],
 ) -> bytes:
     """The file nearest to the target, or the largest found that keeps within a limit.
 
-    code: codes the image at a lambda. estimate: bits of the codes at a lambda, z and map
-    not counted; the search runs on it, since it is quick and rises with the size.
+    code: codes the image at a lambda, without tone. estimate: bits of the codes at a lambda, z
+    and map not counted; the search runs on it, since it is quick and rises with the size.
+    finish: adds the tone to a file.
     An image that has no use for so many bytes is coded at the model's maximum, and one that
     has no file of about that size at the nearest, both with a notice or, if the target is
     strict, a RateError. Raises RateError below the model's minimum.
     """
-    least, most = estimate(LAMBDA_MAX), estimate(LAMBDA_MIN)
-    limit = target.size if target.is_limit else target.size + target.slack
-    tolerance = target.slack / 2 if target.is_limit else target.slack
-    wanted = limit - tolerance
-    below = above = None  # (estimate aimed at, bytes that it gave)
-    aim = min(max(8 * (wanted - target.fixed) / OVERHEAD, least), most)
-    results: list[Coded] = []
-    for _ in range(TRIES):
-        result = code(lambda_for(estimate, aim))
-        results.append(result)
-        size = target.counted(result)
-        excess = size - wanted
-        if abs(excess) <= tolerance:
+    search = Search(code, estimate, target)
+    tone = target.tone
+    for firm in (False, True):
+        draft, is_largest = search.nearest(target.wanted - tone)
+        coded = finish(draft, target.room(draft, is_largest, firm))
+        if target.is_met(coded) or (is_largest and target.excess(coded) < 0):
             break
-        if excess < 0:
-            below = (aim, excess)
-        else:
-            above = (aim, excess)
-        if below and above:
-            aim = below[0] - below[1] * (above[0] - below[0]) / (above[1] - below[1])
-        elif (aim >= most and excess < 0) or (aim <= least and excess > 0):
-            break
-        else:
-            factor = (wanted - target.fixed) / (size - target.fixed)
-            aim = min(max(aim * factor, least), most)
-    fitting = [result for result in results if target.counted(result) <= limit]
-    if not fitting:
-        smallest = code(LAMBDA_MAX)
-        size = target.counted(smallest)
-        if size > limit:
-            raise RateError(
-                f"the smallest file of this image takes {target.describe(size)}: ask for no less"
-            )
-        fitting = [smallest]
-    nearest = min(fitting, key=lambda result: abs(target.counted(result) - wanted))
-    size = target.counted(nearest)
-    if not target.is_limit and abs(size - wanted) > tolerance:
-        target.report_missed(size, is_largest=aim >= most and size < wanted)
-    return nearest.data
+        tone = target.counted(coded) - target.counted(draft)
+    if not target.is_limit and not target.is_met(coded):
+        target.report_missed(target.counted(coded), is_largest and target.excess(coded) < 0)
+    return coded.data

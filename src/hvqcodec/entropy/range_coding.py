@@ -34,6 +34,11 @@ class Encoder:
         if len(symbols):
             self._coder.encode(symbols, _FAMILY, frequencies.astype(np.float64, copy=False))
 
+    def encode_alike(self, symbols: Ints, frequencies: Floats) -> None:
+        """symbols: (N,), all under frequencies (K,)."""
+        if len(symbols):
+            self._coder.encode(symbols, fixed_model(frequencies))
+
     def payload(self) -> bytes:
         """Little-endian 32-bit words."""
         words: NDArray[np.uint32] = self._coder.get_compressed()
@@ -69,6 +74,14 @@ class Decoder:
             return int(self._coder.decode(model))
         except (AssertionError, ValueError) as error:
             raise BitstreamError("the payload is damaged: no symbol fits") from error
+
+    def decode_alike(self, frequencies: Floats, count: int) -> Ints:
+        """(count,), all under frequencies (K,)."""
+        try:
+            symbols: Ints = self._coder.decode(fixed_model(frequencies), count)
+        except (AssertionError, ValueError) as error:
+            raise BitstreamError("the payload is damaged: no symbol fits") from error
+        return symbols
 
     def finish(self) -> None:
         if not self._coder.maybe_exhausted():

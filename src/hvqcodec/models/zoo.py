@@ -6,6 +6,7 @@ be known of the training.
 """
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -13,10 +14,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
 from hvqcodec.bitstream import FINGERPRINT_BYTES
 from hvqcodec.entropy.constants import ONE
 from hvqcodec.entropy.normative import Normative
+from hvqcodec.entropy.tone_coding import SYNTHESIS_BYTES
 from hvqcodec.errors import ModelError
 from hvqcodec.models.cards import card_of, model_path
 from hvqcodec.models.config import ModelConfig
@@ -32,6 +35,8 @@ class LoadedModel:
     normative: Normative
     """The integer part, always on the CPU."""
     card: dict[str, Any]
+    synthesis: bytes
+    """Names the weights of the synthesis: two bytes of a CRC-32."""
 
     @property
     def fingerprint(self) -> bytes:
@@ -79,4 +84,14 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(f"the device {device!r} cannot be used: {reason}") from error
-    return LoadedModel(networks.eval().requires_grad_(False), normative, card)
+    name = name_of_synthesis(tensors)
+    return LoadedModel(networks.eval().requires_grad_(False), normative, card, name)
+
+
+def name_of_synthesis(tensors: dict[str, Tensor]) -> bytes:
+    """Of the tensors of a weights file; see docs/format.md, 'Tone'."""
+    crc = 0
+    for name in sorted(tensors):
+        if name.startswith("network.synthesis."):
+            crc = zlib.crc32(tensors[name].contiguous().numpy().tobytes(), crc)
+    return crc.to_bytes(4, "little")[:SYNTHESIS_BYTES]

@@ -114,5 +114,6 @@ def bytes_by_part(codec: Codec, data: bytes) -> dict[str, float]:
         "container": budget["container_bytes"],
         "granularity map": budget["map_bits"] / 8,
         "z": budget["z_bits"] / 8,
+        "tone": budget.get("tone_bytes", 0.0),
     }
     return parts | {"indices": len(data) - sum(parts.values())}

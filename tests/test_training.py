@@ -33,7 +33,7 @@ from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
 from tests.helpers import TESTS, TINY, Pixels, psnr, symbols_of
 from training import checkpoint, export, tables, train
-from training.data import batches, load_photos, random_crop
+from training.data import batches, load_photos, random_crop, smoothed
 from training.masks import EncoderMaps, random_lambdas, random_map, random_maps
 from training.objective import Distortion, Weights, moved
 from training.optimisers import orthogonalise
@@ -439,6 +439,22 @@ def test_crops_are_of_the_photo(photos: Path, cat: Pixels) -> None:
     assert 0.8 < batch.max() <= 1
     again = next(batches(load_photos([photos]), 5, 64, seed=0))
     assert torch.equal(batch, again)
+
+
+def test_backdrops_are_smooth_and_of_any_colour(photos: Path, cat: Pixels) -> None:
+    """Half of them around a part of the photo."""
+    rng, crop = np.random.default_rng(0), cat[:64, :64]
+    made = [smoothed(crop, rng) for _ in range(60)]
+    steps = [np.abs(np.diff(backdrop.astype(int), axis=0)).max() for backdrop in made]
+    assert 20 <= sum(step <= 13 for step in steps) <= 50
+    parts = [(backdrop == crop).all(2).mean() for backdrop in made]
+    assert 15 <= sum(part > 0.02 for part in parts) <= 40
+    means = np.array([backdrop.mean((0, 1)) for backdrop in made])
+    assert np.ptp(means, 0).min() > 120
+    given = load_photos([photos])
+    usual, smooth = (next(batches(given, 8, 64, 0, share)) for share in (0.0, 1.0))
+    roughness = [batch.diff(dim=2).abs().mean().item() for batch in (usual, smooth)]
+    assert roughness[1] < 0.6 * roughness[0]
 
 
 def test_validation_measures_the_tiny_model(photos: Path) -> None:

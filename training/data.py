@@ -62,16 +62,34 @@ def random_crop(photo: Photo, size: int, rng: np.random.Generator) -> Photo:
     return crop[:, ::-1] if rng.random() < 0.5 else crop
 
 
-def batches(photos: list[Photo], batch: int, size: int, seed: int) -> Iterator[Tensor]:
-    """Endless batches (B, 3, size, size) of RGB in [0, 1], made ahead in a thread."""
+def smoothed(crop: Photo, rng: np.random.Generator) -> Photo:
+    """One colour or a gradient of up to 3x3, any colours at all, in half of the cases around a
+    part of the crop: backdrops, which photos seldom have and users do."""
+    size, sides = len(crop), rng.integers(1, 4, 2)
+    colours = rng.integers(0, 256, (*sides, 3)).astype(np.uint8)
+    resized = Image.fromarray(colours).resize((size, size), Image.Resampling.BILINEAR)
+    backdrop = np.array(resized)
+    if rng.random() < 0.5:
+        (top, bottom), (left, right) = np.sort(rng.integers(0, size + 1, (2, 2)), 1)
+        backdrop[top:bottom, left:right] = crop[top:bottom, left:right]
+    return backdrop
+
+
+def batches(
+    photos: list[Photo], batch: int, size: int, seed: int, smooth: float = 0.0
+) -> Iterator[Tensor]:
+    """Endless batches (B, 3, size, size) of RGB in [0, 1], made ahead in a thread. smooth: the
+    share of crops that is `smoothed`."""
     ready: queue.Queue[Tensor] = queue.Queue(maxsize=8)
 
     def produce() -> None:
         rng = np.random.default_rng(seed)
         while True:
             picks = rng.integers(len(photos), size=batch)
-            crops = np.stack([random_crop(photos[i], size, rng) for i in picks])
-            ready.put(torch.from_numpy(crops).permute(0, 3, 1, 2).float().div_(255))
+            crops = [random_crop(photos[i], size, rng) for i in picks]
+            if smooth:
+                crops = [smoothed(c, rng) if rng.random() < smooth else c for c in crops]
+            ready.put(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255))
 
     threading.Thread(target=produce, daemon=True).start()
     while True:

@@ -67,6 +67,9 @@ def options_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--budget-steps", type=int, help="the same in steps")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--crop", type=int, default=128)
+    parser.add_argument(
+        "--smooth", type=float, default=0.0, help="share of crops that become backdrops"
+    )
     parser.add_argument("--muon-lr", type=float, default=0.003)
     parser.add_argument("--adamw-lr", type=float, default=1e-3)
     parser.add_argument("--anneal-from", type=float, default=0.3, help="share of the budget")
@@ -285,7 +288,7 @@ class Trainer:
         options = self.options
         options.run.mkdir(parents=True, exist_ok=True)
         seed = options.seed + self.progress.steps
-        source = batches(photos, options.batch, options.crop, seed)
+        source = batches(photos, options.batch, options.crop, seed, options.smooth)
         self.log(photos=len(photos), validation=len(held_out), parameters=trainable(self.model))
         begin = last = time.monotonic()
         saved = validated = begin

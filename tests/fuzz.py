@@ -4,8 +4,8 @@
     python -m tests.fuzz corpus -max_total_time=7200 -timeout=5 -rss_limit_mb=8192
 
 Arguments are libFuzzer's; the instruments take 2 KiB an input, hence the high limit. What it
-finds is to become a regression test. Inputs that are no container become the payload of one, and
-every checksum is made good, so that the fuzzer is not held up by them.
+finds is to become a regression test. Inputs that are no container become payload and tone of one,
+and every checksum is made good, so that the fuzzer is not held up by them.
 """
 
 import sys
@@ -20,6 +20,7 @@ with atheris.instrument_imports(include=["hvqcodec"]):
 
     from hvqcodec import Codec, HvqError
     from hvqcodec.bitstream import Bitstream, Section
+    from hvqcodec.entropy.tone_coding import sealed
 
 from tests.helpers import CONTEXT, TINY
 from tests.mutations import with_symbol_crc
@@ -40,6 +41,7 @@ def one_input(data: bytes) -> None:
     if body[:1] == SOUND[number].to_bytes()[:1]:
         decode(codec, with_header_checksum(body))
     decode(codec, with_payload(codec, number, body))
+    decode(codec, with_tone(codec, number, body))
 
 
 def decode(codec: Codec, data: bytes) -> None:
@@ -73,6 +75,12 @@ def with_payload(codec: Codec, number: int, body: bytes) -> bytes:
         sections=SOUND[number].sections | {Section.PAYLOAD: payload},
     )
     return with_symbol_crc(codec.model, stream).to_bytes()
+
+
+def with_tone(codec: Codec, number: int, body: bytes) -> bytes:
+    """A sound file with this tone, its checksum good."""
+    sections = SOUND[number].sections | {Section.TONE: sealed(codec.model.synthesis, body)}
+    return replace(SOUND[number], sections=sections).to_bytes()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import numpy as np
 
 from hvqcodec import HvqError
 from hvqcodec.bitstream import MAX_SIDE, PAYLOADS, Bitstream, Section, varint
-from hvqcodec.entropy.tone_coding import SYNTHESIS_BYTES, Tone
+from hvqcodec.entropy import tone_coding
+from hvqcodec.entropy.tone_coding import CHECKSUM_BYTES, SYNTHESIS_BYTES
 from hvqcodec.models.zoo import LoadedModel
 from tests.helpers import symbols_of
 
@@ -133,16 +134,11 @@ def with_symbol_crc(model: LoadedModel, stream: Bitstream) -> Bitstream:
 
 def with_tone_crc(stream: Bitstream) -> Bitstream:
     """With the checksum of whatever tone there is, if there is one."""
-    body = stream.sections.get(Section.TONE, b"")
-    height, width = (-(-side // 16) * 16 for side in (stream.height, stream.width))
-    if not 0 < height * width <= FORGED_BLOCKS * 256:
+    if Section.TONE not in stream.sections:
         return stream
-    try:
-        crc = Tone.unchecked(body, height, width).checksum()
-    except HvqError:
-        return stream
-    body = body[:SYNTHESIS_BYTES] + crc + body[SYNTHESIS_BYTES + len(crc) :]
-    return replace(stream, sections=stream.sections | {Section.TONE: body})
+    body = stream.sections[Section.TONE]
+    good = tone_coding.sealed(body[:SYNTHESIS_BYTES], body[SYNTHESIS_BYTES + CHECKSUM_BYTES :])
+    return replace(stream, sections=stream.sections | {Section.TONE: good})
 
 
 def sealed(stream: Bitstream, lengths: dict[int, int]) -> bytes:

@@ -12,7 +12,7 @@ Plane = tuple[int, int, np.ndarray] | None  # of the tone: s, step, values; None
 
 
 def tone_bytes(planes: list[Plane]) -> bytes:
-    """Return the bytes that the checksum of the tone covers."""
+    """Return the planes as bytes: s, step and values of each, a zero byte for a missing one."""
     return b"".join(bytes(p[:2]) + np.int8(p[2]).tobytes() if p else b"\0" for p in planes)
 
 
@@ -23,6 +23,8 @@ def tone(data: bytes) -> list[Plane] | None:
         return None
     reader = ByteReader(sections[TONE])
     synthesis, checksum = reader.take(2), reader.take(4)
+    rest = sections[TONE][6:]
+    require(struct.pack("<I", zlib.crc32(synthesis + rest)) == checksum, "wrong tone checksum")
     heads = [(head := reader.take(1)[0], reader.take(1)[0] if head else 0) for _ in range(3)]
     require(any(head for head, _ in heads), "a tone without planes")
     in_range = all(4 <= head >> 4 <= 8 and 1 <= r <= 63 for head, r in heads if head)
@@ -38,8 +40,6 @@ def tone(data: bytes) -> list[Plane] | None:
             values = [decoder.decode(frequencies) - 31 for _ in range(rows * columns)]
             planes[i] = s, head % 16 + 1, np.array(values, np.int8).reshape(rows, columns)
     require(not list(decoder.words), "damaged tone: too long")
-    found = struct.pack("<I", zlib.crc32(synthesis + tone_bytes(planes)))
-    require(found == checksum, "wrong tone checksum")
     return planes
 
 

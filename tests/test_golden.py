@@ -16,6 +16,7 @@ from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import decode_stream
 from hvqcodec.models.cards import card_text, list_models
 from tests import reference_decoder as reference
+from tests import reference_tone
 from tests.helpers import TESTS, TINY, threads
 from tests.make_golden import NORMATIVE, PREFIX, SYMBOLS, digests, make
 
@@ -60,6 +61,13 @@ def test_the_shipped_models_have_streams_of_both_kinds() -> None:
         assert min(kinds.count(True), kinds.count(False)) >= 10
 
 
+def test_streams_of_the_shipped_models_have_a_tone() -> None:
+    for fingerprint in shipped():
+        streams = [read(path) for path in STREAMS]
+        toned = [s for s in streams if Section.TONE in s.sections]
+        assert sum(s.fingerprint.hex() == fingerprint for s in toned) >= 4
+
+
 def test_what_a_shipped_model_can_read_becomes_pictures() -> None:
     """Files of earlier releases too, where the model is the same in all that decides bits."""
     streams = [path for path in STREAMS if read(path).fingerprint.hex() in shipped()]
@@ -99,6 +107,9 @@ def test_the_decoder_of_the_page_agrees(path: Path) -> None:
     found = reference.decode_symbols(model, path.read_bytes())
     expected = json.loads((path.parent / SYMBOLS).read_text())[path.stem]
     assert hashlib.sha256(reference.symbol_bytes(found)).hexdigest() == expected["symbols"]
+    planes = reference_tone.tone(path.read_bytes())
+    tone = planes and hashlib.sha256(reference_tone.tone_bytes(planes)).hexdigest()
+    assert tone == expected.get("tone")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)

@@ -104,9 +104,8 @@ def test_the_embedded_model_is_replaced_only_by_a_better_one(
     photos.mkdir()
     Image.fromarray(astronaut[:192, 128:384]).save(photos / "photo.png")
     tensors = load_file(TINY)
-    tensors["network.synthesis.to_rgb.bias"] += 0.01
-    if not promoted:
-        tensors["network.analysis.stem.bias"] += 0.01
+    changed = "network.synthesis.to_rgb.bias" if promoted else "network.analysis.stem.bias"
+    tensors[changed] += 0.01
     candidate = tmp_path / "candidate.safetensors"
     write_model(candidate, tensors, json.loads(TINY.with_suffix(".json").read_text()))
     lines: list[dict[str, object]] = []

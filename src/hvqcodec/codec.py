@@ -56,7 +56,8 @@ class Codec:
 
     @classmethod
     def load(cls, name_or_path: str | PathLike[str] = DEFAULT, *, device: str = "cpu") -> "Codec":
-        """Load a model by its name or by the path of its `.safetensors` file.
+        """Load a model by its name, the path of its `.safetensors` file, or
+        `hub:organisation/name[@revision]`.
 
         Raises ModelError. The entropy path runs on the CPU whatever the device.
 
@@ -285,7 +286,7 @@ class Codec:
             len(body) for kind, body in stream.sections.items() if kind != Section.SYMBOL_CRC
         )
         budget["container_bytes"] = float(len(data) - bodies)
-        if Section.TONE in stream.sections:
+        if tone_of(stream, symbols):
             budget["tone_bytes"] = float(len(stream.sections[Section.TONE]))
         return budget
 

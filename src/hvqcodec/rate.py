@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import takewhile
+from typing import TYPE_CHECKING, NamedTuple, Optional
 
-from hvqcodec.entropy.symbol_coding import Symbols
 from hvqcodec.errors import RateError, notice
+
+if TYPE_CHECKING:  # it loads torch, which the command line does without as long as it can
+    from hvqcodec.entropy.symbol_coding import Symbols
 
 LAMBDA_MIN, LAMBDA_MAX = 0.2, 1e6
 """Below the first, more bits no longer look better (on some validation photos PSNR falls by
@@ -36,7 +39,7 @@ class Coded(NamedTuple):
     """That are no metadata."""
     lambda_: float = 0.0
     """At which it was coded."""
-    symbols: Symbols | None = None
+    symbols: Optional["Symbols"] = None
 
 
 class Room(NamedTuple):
@@ -110,7 +113,7 @@ class Target:
             fact = f"this image cannot use more than {self.describe(size)}"
         else:
             fact = (
-                f"this image has no file nearer to {self.describe(self.size)} than one of "
+                f"found no file nearer to {self.describe(self.size)} than one of "
                 f"{self.describe(size)}"
             )
         if self.strict:
@@ -205,17 +208,25 @@ class Search:
             if aim is None:
                 break
             self.tried.append((aim, self.code(lambda_for(self.estimate, aim))))
-        fitting = [t for t in self.tried if self.target.counted(t[1]) <= self.target.limit]
-        if not fitting:
+        limit = self.target.limit
+        if min(self.target.counted(coded) for _, coded in self.tried) > limit:
             smallest = self.code(LAMBDA_MAX)
-            bytes_ = self.target.counted(smallest)
-            if bytes_ > self.target.limit:
-                raise RateError(
-                    f"the smallest file of this image takes {self.target.describe(bytes_)}: "
-                    "ask for no less"
-                )
-            fitting = [(self.least, smallest)]
-        aim, chosen = min(fitting, key=lambda t: abs(self.target.counted(t[1]) - size))
+            if self.target.counted(smallest) > limit:
+                least = self.target.describe(self.target.counted(smallest))
+                fixed = self.target.fixed
+                if fixed > self.target.counted(smallest) / 4:
+                    kinds = "transparency and metadata" if self.target.is_limit else "transparency"
+                    least += f", {self.target.describe(fixed)} of them for {kinds}"
+                raise RateError(f"the smallest file of this image takes {least}: ask for no less")
+            self.tried.append((self.least, smallest))
+        aim, chosen = min(
+            (
+                t
+                for t in self.tried
+                if not self.target.is_limit or self.target.counted(t[1]) <= limit
+            ),
+            key=lambda t: abs(self.target.counted(t[1]) - size),
+        )
         return chosen, aim >= self.most and self.target.counted(chosen) < size
 
     def next_aim(self, size: float) -> float | None:
@@ -223,21 +234,21 @@ class Search:
         fixed = self.target.fixed
         if not self.tried:
             return min(max(8 * (size - fixed) / OVERHEAD, self.least), self.most)
-        below = above = None
-        for aim, coded in self.tried:
-            excess = self.target.counted(coded) - size
-            if abs(excess) <= self.target.tolerance:
-                return None
-            if excess < 0:
-                below = (aim, excess)
-            else:
-                above = (aim, excess)
+        excess = [(aim, self.target.counted(coded) - size) for aim, coded in self.tried]
+        if any(abs(bytes_) <= self.target.tolerance for _, bytes_ in excess):
+            return None
+        below = [point for point in excess if point[1] < 0]
+        above = [point for point in excess if point[1] > 0]
+        aim, last = excess[-1]
+        # Tries on one side in a row, at the end: the steps were too small, then.
+        row = len(list(takewhile(lambda point: (point[1] > 0) == (last > 0), excess[::-1])))
         if below and above:
-            return below[0] - below[1] * (above[0] - below[0]) / (above[1] - below[1])
-        aim, coded = self.tried[-1]
+            (low, short), (high, long) = below[-1], above[-1]
+            share = 0.5 if row > 1 else short / (short - long)
+            return low + share * (high - low)
         if (aim >= self.most and below) or (aim <= self.least and above):
             return None
-        factor = (size - fixed) / (self.target.counted(coded) - fixed)
+        factor = ((size - fixed) / (size + last - fixed)) ** row
         return min(max(aim * factor, self.least), self.most)
 
 

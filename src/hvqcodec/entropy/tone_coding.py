@@ -85,48 +85,33 @@ class Tone:
                 continue
             head += bytes([plane.cell << 4 | plane.step - 1, plane.ratio])
             encoder.encode_alike(plane.values.reshape(-1) + VALUE_MAX, frequencies(plane.ratio))
-        return self.synthesis + self.checksum() + bytes(head) + encoder.payload()
-
-    def checked(self) -> bytes:
-        """What the checksum runs over."""
-        planes = (
-            bytes([plane.cell, plane.step]) + plane.values.astype(np.int8).tobytes()
-            if plane
-            else b"\0"
-            for plane in self.planes
-        )
-        return self.synthesis + b"".join(planes)
-
-    def checksum(self) -> bytes:
-        return zlib.crc32(self.checked()).to_bytes(CHECKSUM_BYTES, "little")
+        return sealed(self.synthesis, bytes(head) + encoder.payload())
 
     @classmethod
     def from_bytes(cls, body: bytes, height: int, width: int) -> "Tone":
         """height, width: of the image in pixels, multiples of 16. Raises BitstreamError."""
-        tone = cls.unchecked(body, height, width)
-        if tone.checksum() != body[SYNTHESIS_BYTES : SYNTHESIS_BYTES + CHECKSUM_BYTES]:
-            raise BitstreamError("the tone is damaged: its checksum differs")
-        return tone
-
-    @classmethod
-    def unchecked(cls, body: bytes, height: int, width: int) -> "Tone":
-        """As `from_bytes`, but that the checksum may be any."""
         begin = SYNTHESIS_BYTES + CHECKSUM_BYTES
-        heads = []
+        synthesis, rest = body[:SYNTHESIS_BYTES], body[begin:]
+        if body != sealed(synthesis, rest):
+            raise BitstreamError("the tone is damaged: its checksum differs")
+        heads, begin = [], 0
         for _ in range(PLANES):
-            size = 1 if body[begin : begin + 1] == b"\0" else 2
-            heads.append(body[begin : begin + size])
+            size = 1 if rest[begin : begin + 1] == b"\0" else 2
+            heads.append(rest[begin : begin + size])
             begin += size
-        if begin > len(body):
-            raise BitstreamError("the tone is truncated")
-        if all(len(head) == 1 for head in heads):
+        if begin > len(rest) or all(len(head) == 1 for head in heads):
             raise BitstreamError("the tone is damaged: it has no planes")
-        decoder = Decoder(body[begin:])
+        decoder = Decoder(rest[begin:])
         planes = tuple(
             decode_plane(decoder, head, height, width) if len(head) == 2 else None for head in heads
         )
         decoder.finish()
-        return cls(body[:SYNTHESIS_BYTES], planes)
+        return cls(synthesis, planes)
+
+
+def sealed(synthesis: bytes, rest: bytes) -> bytes:
+    """The body: the name of the synthesis, a CRC-32 over that and the rest, and the rest."""
+    return synthesis + zlib.crc32(synthesis + rest).to_bytes(CHECKSUM_BYTES, "little") + rest
 
 
 def decode_plane(decoder: Decoder, head: bytes, height: int, width: int) -> TonePlane:

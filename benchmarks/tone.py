@@ -1,0 +1,54 @@
+"""What the tone brings and costs, at equal bytes.
+
+    python -m benchmarks.tone photos --perceptual networks --rates 0.1,0.2,0.3
+
+Each photo is coded to the same rate with tone and without: what the tone takes of a file, and
+what both are like.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from benchmarks import decoded
+from hvqcodec import Codec, probe
+from hvqcodec.image import Picture, Pixels
+from hvqcodec.metrics import TITLES, Metrics
+from hvqcodec.rate import Coded, Room
+from training.data import load_photos
+
+
+class WithoutTone(Codec):
+    """Codes as releases before 0.8 did."""
+
+    def _with_tone(
+        self, draft: Coded, picture: Picture, blocks: Pixels, room: Room, tile: int | None
+    ) -> Coded:
+        return draft
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    parser = decoded.options_parser(__doc__, rates="0.1,0.2,0.3")
+    options = parser.parse_args(given)
+    photos = load_photos(options.photos, options.limit_photos)
+    metrics = Metrics(options.perceptual)
+    names = list(metrics.distances)
+    print("| model | bpp | tone | share | " + " | ".join(TITLES[n] for n in names) + " |")
+    print("|---" * (4 + len(names)) + "|")
+    for name in options.models:
+        codec = Codec.load(name)
+        for rate in map(float, options.rates.split(",")):
+            for coder, said in ((WithoutTone(codec.model), "without"), (codec, "with")):
+                share, figures = [], []
+                for photo, file in zip(photos, decoded.files(coder, photos, rate), strict=True):
+                    share.append(probe(file).sections.get("tone", 0) / len(file))
+                    shown = codec.decompress(file, output="numpy")
+                    figures.append(list(metrics(photo, shown).values()))
+                means = " | ".join(f"{value:.4f}" for value in np.mean(figures, 0))
+                print(
+                    f"| {name} | {rate:g} | {said} | {np.mean(share):.2%} | {means} |", flush=True
+                )
+
+
+if __name__ == "__main__":
+    main()

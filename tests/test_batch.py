@@ -222,13 +222,37 @@ class TestAgain:
         assert run(jobs, first, other, overwrite=True).skipped == 6
 
     def test_a_photo_that_changed(self, first: Path, photos: Path) -> None:
+        """However old it says it is."""
         now = time.time()
         os.utime(photos / "a.png", (now + 10, now + 10))
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(photos / "b.jpg")
-        os.utime(photos / "b.jpg", (now + 10, now + 10))
+        os.utime(photos / "b.jpg", (now - 1000, now - 1000))
         jobs = find_jobs([str(photos)])
-        assert run(jobs, first, SETTINGS) == Summary(total=6, encoded=0, skipped=4, failed=2)
-        assert run(jobs, first, SETTINGS, overwrite=True).encoded == 2
+        assert run(jobs, first, SETTINGS) == Summary(total=6, encoded=0, skipped=5, failed=1)
+        assert run(jobs, first, SETTINGS, overwrite=True).encoded == 1
+        assert run(jobs, first, SETTINGS).skipped == 6
+
+    def test_a_photo_that_changed_since_a_release_that_noted_only_when(
+        self, first: Path, photos: Path
+    ) -> None:
+        book = first / "manifest.jsonl"
+        lines = [json.loads(line) for line in book.read_text().splitlines()]
+        for line in lines:
+            del line["photo"]
+        book.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        jobs = find_jobs([str(photos)])
+        assert run(jobs, first, SETTINGS).skipped == 6
+        now = time.time()
+        os.utime(photos / "a.png", (now + 10, now + 10))
+        assert run(jobs, first, SETTINGS).failed == 1
+
+    def test_another_photo_of_the_same_name(self, first: Path, tmp_path: Path) -> None:
+        (tmp_path / "others").mkdir()
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "others" / "a.png")
+        jobs = find_jobs([str(tmp_path / "others")])
+        before = outputs(first)
+        assert run(jobs, first, SETTINGS) == Summary(total=1, encoded=0, skipped=0, failed=1)
+        assert outputs(first) == before
 
     def test_a_file_that_was_written_but_not_recorded(self, first: Path, photos: Path) -> None:
         """As a run leaves it that is killed between the two; half a line as well."""
@@ -317,10 +341,11 @@ class TestCommand:
         result = call(tmp_path, "batch", *arguments, "--rate", "0.9")
         assert result.returncode == 1
         assert result.stdout.decode().startswith("1 encoded, 0 skipped, 2 failed in ")
-        lines = result.stderr.decode().splitlines()
-        assert sorted(line.split(":")[1].strip() for line in lines) == [
-            "photos/a.png",
-            "photos/none.png",
+        lines = [line.split(": ")[:2] for line in result.stderr.decode().splitlines()]
+        assert sorted(lines) == [
+            ["Error", "photos/a.png"],
+            ["Error", "photos/none.png"],
+            ["Notice", "photos/b.jpg"],  # which cannot use that rate
         ]
 
     def test_calls_that_cannot_be(self, tmp_path: Path, photos: Path) -> None:

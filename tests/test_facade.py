@@ -176,7 +176,7 @@ def other_fingerprint() -> bytes:
 
 def flipped() -> bytes:
     data = bytearray(Path("coded.hvq").read_bytes())
-    data[-20] ^= 1
+    data[len(data) // 2] ^= 1
     return bytes(data)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, PngImagePlugin
 
-from hvqcodec import BitstreamError, Codec, HvqWarning
+from hvqcodec import BitstreamError, Codec, HvqWarning, TooMuchMetadataError
 from hvqcodec import metadata as metadata_module
 from hvqcodec.bitstream import Bitstream, Section, varint
 from hvqcodec.colour import is_srgb, srgb_profile, to_srgb
@@ -382,7 +382,7 @@ def test_the_largest_piece_is_accepted_and_the_next_refused() -> None:
     for size in (MAX_METADATA_BYTES + 1, 6 * MAX_METADATA_BYTES):
         bomb = zlib.compress(bytes(size), 1)
         tracemalloc.start()
-        with pytest.raises(BitstreamError, match="XMP is damaged or too large"):
+        with pytest.raises(BitstreamError, match=r"XMP has more than .* the limit"):
             inflate(bomb, "XMP", MAX_METADATA_BYTES)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -394,7 +394,7 @@ def test_the_limit_of_metadata_is_the_callers(codec: Codec, crop: Image.Image) -
     Metadata(xmp=bytes(1000)).attach_to(image)
     data = codec.compress(image)
     assert codec.decompress(data, max_metadata_bytes=1000).info["xmp"] == bytes(1000)
-    with pytest.raises(BitstreamError, match="the XMP is damaged or too large"):
+    with pytest.raises(TooMuchMetadataError, match="the XMP has more than 999 bytes"):
         codec.decompress(data, max_metadata_bytes=999)
 
 

@@ -19,6 +19,7 @@ from hvqcodec.errors import (
     ModelError,
     RateError,
     TooManyPixelsError,
+    TooMuchMetadataError,
     UnknownFingerprintError,
     UnsupportedVersionError,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "ModelError",
     "RateError",
     "TooManyPixelsError",
+    "TooMuchMetadataError",
     "UnknownFingerprintError",
     "UnsupportedVersionError",
     "compress",

@@ -156,11 +156,11 @@ def analyse(
 
 
 def empty(*size: int) -> Tensor:
-    return torch.empty(size, dtype=torch.float32)
+    return torch.empty(size, dtype=torch.float32, device="cpu")
 
 
 def empty_map(*size: int) -> Tensor:
-    return torch.empty(size, dtype=torch.int64)
+    return torch.empty(size, dtype=torch.int64, device="cpu")
 
 
 def analyse_tile(scene: Scene, tile: Tile, signal: Tensor, static: Tensor | None) -> None:

@@ -1,5 +1,7 @@
 """What can go wrong, as one family: catch `HvqError` to catch it all."""
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +38,12 @@ class TooManyPixelsError(BitstreamError):
     """The file declares more pixels than the limit allows."""
 
     advice = "raise the limit (max_pixels, --max-pixels) if you trust the file"
+
+
+class TooMuchMetadataError(BitstreamError):
+    """A piece of the file's metadata has more bytes than the limit allows."""
+
+    advice = "raise the limit (max_metadata_bytes, --max-metadata-bytes) if you trust the file"
 
 
 class ModelError(HvqError):
@@ -76,5 +84,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def notice(message: str) -> None:
-    """Warn of something that was done otherwise than one might expect."""
-    warnings.warn(message, HvqWarning, stacklevel=3)
+    """Warn of something that was done otherwise than one might expect, where it was asked for."""
+    if sys.version_info >= (3, 12):
+        package = os.path.dirname(__file__)
+        warnings.warn(message, HvqWarning, skip_file_prefixes=(package,))
+    else:
+        warnings.warn(message, HvqWarning, stacklevel=3)

@@ -90,7 +90,7 @@ def decompress(
         on a file's behalf.
     choices: `tile`, `max_pixels`, `max_metadata_bytes`, `progress`. `Codec.decompress`
         explains them.
-    Raises BitstreamError and UnknownFingerprintError.
+    Raises BitstreamError, UnknownFingerprintError and ModelError.
 
     >>> data = hvqcodec.compress(photo)
     >>> hvqcodec.decompress(data, output="numpy").shape

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hvqcodec.alpha import fill_hidden
-from hvqcodec.bitstream import Mode
+from hvqcodec.bitstream import MAX_SIDE, Mode
 from hvqcodec.colour import to_srgb
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory, notice
 from hvqcodec.limits import MAX_PIXELS
@@ -129,10 +129,7 @@ def _from_array(array: Pixels) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(array))
 
 
-def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
-    # An MPO is a JPEG with a second picture behind the first, not an animation.
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise ImageError("an animation cannot be encoded: pass a copy of one of its frames")
+def _check_size(image: Image.Image, max_pixels: int) -> None:
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
     if image.width * image.height > max_pixels:
@@ -140,6 +137,18 @@ def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
             f"the image has {image.width} x {image.height} pixels, more than the limit of "
             f"{max_pixels}: scale it down or raise the limit"
         )
+    if max(image.size) > MAX_SIDE:
+        raise ImageError(
+            f"the image has {image.width} x {image.height} pixels: no side may have more than "
+            f"{MAX_SIDE}"
+        )
+
+
+def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
+    # An MPO is a JPEG with a second picture behind the first, not an animation.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        raise ImageError("an animation cannot be encoded: pass a copy of one of its frames")
+    _check_size(image, max_pixels)
     if image.mode == "F":
         raise ImageError("an image of floating-point numbers has no range: convert it to 8 bits")
     # Pillow halves the bits of colour images as it reads them.
@@ -204,7 +213,8 @@ def to_result(image: Image.Image, kind: ResultKind) -> ImageResult:
 def to_blocks(rgb: Pixels) -> Pixels:
     """(H, W, 3) -> (H', W', 3), sides raised to multiples of 16 by repeating the edge."""
     h, w = rgb.shape[:2]
-    return np.pad(rgb, ((0, -h % 16), (0, -w % 16), (0, 0)), "edge")
+    below, right = -h % 16, -w % 16
+    return np.pad(rgb, ((0, below), (0, right), (0, 0)), "edge") if below or right else rgb
 
 
 def to_signal(pixels: Pixels) -> Tensor:

@@ -9,13 +9,15 @@ from PIL import ExifTags, Image, ImageOps
 
 from hvqcodec.bitstream import Section, varint, varints
 from hvqcodec.colour import is_srgb, srgb_profile, to_srgb
-from hvqcodec.errors import BitstreamError, notice
+from hvqcodec.errors import BitstreamError, TooMuchMetadataError, notice
 from hvqcodec.limits import MAX_METADATA_BYTES
 
 SRGB = b"\x01"
 """The body of a colour profile that is sRGB."""
 
 EXIF_PREFIX = b"Exif\0\0"
+RAW_EXIF = "Raw profile type exif"
+"""Key of EXIF in PNG as ImageMagick writes it."""
 MAX_DPI = 65_535
 """The most that JPEG can say."""
 _DPI_STEPS = 100
@@ -125,8 +127,10 @@ def inflate(body: bytes | None, what: str, max_bytes: int) -> bytes:
         raw = inflater.decompress(body, max_bytes + 1)
     except zlib.error as error:
         raise BitstreamError(f"the {what} is damaged") from error
-    if not inflater.eof or inflater.unused_data or len(raw) > max_bytes:
-        raise BitstreamError(f"the {what} is damaged or too large")
+    if len(raw) > max_bytes:
+        raise TooMuchMetadataError(f"the {what} has more than {max_bytes} bytes, the limit")
+    if not inflater.eof or inflater.unused_data:
+        raise BitstreamError(f"the {what} is damaged")
     return raw
 
 
@@ -164,9 +168,9 @@ def _exif_of(image: Image.Image) -> bytes:
         # On damaged EXIF Pillow raises errors of every kind.
         except Exception:
             notice("the EXIF of the image is damaged and was left out")
-    elif not exif and "Raw profile type exif" in image.info:  # as ImageMagick writes it
+    elif not exif and RAW_EXIF in image.info:
         try:
-            exif = bytes.fromhex("".join(image.info["Raw profile type exif"].split("\n")[3:]))
+            exif = bytes.fromhex("".join(image.info[RAW_EXIF].split("\n")[3:]))
         except ValueError:
             notice("the EXIF of the image is damaged and was left out")
     return without_thumbnail(exif.removeprefix(EXIF_PREFIX))

@@ -19,7 +19,7 @@ from hvqcodec.bitstream import MAX_HEADER_BYTES, METADATA, SIGNATURE, Bitstream,
 from hvqcodec.choices import Choices
 from hvqcodec.errors import BitstreamError, HvqError
 from hvqcodec.facade import compress, decompress
-from hvqcodec.metadata import EXIF_PREFIX, Metadata
+from hvqcodec.metadata import EXIF_PREFIX, RAW_EXIF, Metadata
 from hvqcodec.probing import image_mode
 
 FORMAT = "HVQ"
@@ -101,7 +101,7 @@ def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         if "dpi" in given:
             metadata = replace(metadata, dpi=given["dpi"])
         frame = image.copy()
-        for key in ("icc_profile", "exif", "xmp", "dpi"):
+        for key in ("icc_profile", "exif", "xmp", "dpi", RAW_EXIF):
             frame.info.pop(key, None)
         metadata.attach_to(frame)
         file.write(compress(frame, **{key: given[key] for key in _OPTIONS if key in given}))

@@ -2,7 +2,7 @@
 
 `granularity.allocate` looks at every block alone. The flags of the map are coded under
 contexts, so a block that goes along with its neighbours is cheaper to tell of, and makes them
-cheaper. Here block after block takes what is best given those around it, until little changes:
+cheaper. Here block after block takes what is best given those around it, in a few sweeps:
 iterated conditional modes (Besag 1986). Not normative, and not nested over lambda.
 """
 

@@ -74,20 +74,27 @@ def _expand_path(name: str) -> Iterator[Found]:
 
 
 def _expand_url(name: str) -> Iterator[Found]:
-    system, path = require("fsspec", "remote").core.url_to_fs(name)
-    if glob.has_magic(path):
-        base, places = fixed_part(path), sorted(system.glob(path))
-    elif system.isdir(path):
-        base, places = path, [p for p in sorted(system.find(path)) if is_image(p)]
-    else:
-        base, places = str(PurePosixPath(path).parent), [path]
+    fsspec = require("fsspec", "remote")
+    try:
+        system, path = fsspec.core.url_to_fs(name)
+        if glob.has_magic(path):
+            base, places = fixed_part(path), sorted(system.glob(path))
+        elif system.isdir(path):
+            base, places = path, [p for p in sorted(system.find(path)) if is_image(p)]
+        else:
+            base, places = str(PurePosixPath(path).parent), [path]
+    # Each kind of storage has errors of its own, and packages of its own that may be missing.
+    except Exception as error:
+        raise FileError(f"{name}: cannot be read ({' '.join(str(error).split())})") from error
     for place in places:
         below = PurePosixPath(place.removeprefix(base).lstrip("/"))
         yield str(system.unstrip_protocol(place)), below
 
 
 def is_image(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in SUFFIXES
+    """By its name; what begins with a dot is hidden, or what macOS keeps beside a photo."""
+    path = PurePosixPath(name)
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def fixed_part(pattern: str) -> str:

@@ -27,7 +27,12 @@ def encode_in_processes(
         while waiting or running:
             while waiting and idle:
                 pool, (job, attempts) = idle.pop(), waiting.pop()
-                future = pool.submit(_encode, settings, job.input)
+                try:
+                    future = pool.submit(_encode, settings, job.input)
+                except BrokenProcessPool:  # its process ended after its last job
+                    pool.shutdown()
+                    pool = _pool()
+                    future = pool.submit(_encode, settings, job.input)
                 running[future] = pool, job, attempts - 1, time.perf_counter()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 pool, job, attempts, begin = running[future]

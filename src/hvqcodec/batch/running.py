@@ -63,7 +63,7 @@ def run(
                 report(summary, None)
             elif record and path.exists() and not overwrite:
                 fault = (
-                    f"{path} exists, of other settings or an older photo: ask to overwrite it "
+                    f"{path} exists, of other settings or another photo: ask to overwrite it "
                     "(overwrite=True, --overwrite)"
                 )
                 _finish(job, Outcome(None, 0.0, fault), digest, summary, append, report)
@@ -76,15 +76,27 @@ def run(
 
 
 def is_done(job: Job, output: Path, record: Record | None, digest: str) -> bool:
-    """Whether the output is there, as the record says, of the same settings and not older than
-    the photo."""
+    """Whether the output is there, as the record says, of the same settings and photo."""
     if record is None or record.settings != digest or not output.is_file():
         return False
-    source = Path(job.input)
-    is_file = not is_url(job.input) and source.exists()
-    if is_file and source.stat().st_mtime > output.stat().st_mtime:
+    photo = photo_digest(job)
+    if photo and record.photo and photo != record.photo:
+        return False
+    # All that an older record tells of the photo is when it was coded.
+    dated = photo and not record.photo
+    if dated and Path(job.input).stat().st_mtime > output.stat().st_mtime:
         return False
     return hashlib.sha256(output.read_bytes()).hexdigest() == record.sha256
+
+
+def photo_digest(job: Job) -> str | None:
+    """SHA-256 of the input, if it is a file that can be read."""
+    if is_url(job.input):
+        return None
+    try:
+        return hashlib.sha256(Path(job.input).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def _write(job: Job, outcome: Outcome, path: Path, overwrite: bool) -> Outcome:
@@ -96,7 +108,7 @@ def _write(job: Job, outcome: Outcome, path: Path, overwrite: bool) -> Outcome:
         # A run that was killed may have written it and not recorded it.
         if not (path.is_file() and path.read_bytes() == outcome.data):
             check_output(path, Path(job.input), overwrite)
-            write_atomically(path, outcome.data)
+            write_atomically(path, outcome.data, overwrite)
     except (HvqError, OSError) as error:
         return Outcome(None, outcome.seconds, str(error), outcome.notices)
     return outcome
@@ -121,6 +133,7 @@ def _finish(
         notices=outcome.notices,
         sha256=hashlib.sha256(data).hexdigest() if data else None,
         settings=digest,
+        photo=photo_digest(job) if data else None,
     )
     append(record)
     if outcome.error:

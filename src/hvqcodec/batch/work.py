@@ -33,7 +33,13 @@ class Settings:
     def digest(self) -> str:
         """Equal where equal files come out. Raises ModelError."""
         weights = card_of(self.model)["sha256"]  # models of one fingerprint may differ in it
-        given = {name: value for name, value in self.choices.items() if name not in _WITHOUT_TRACE}
+        given = {
+            name: value
+            for name, value in self.choices.items()
+            # What comes to the same as leaving it out; 0 is neither of these.
+            if name not in _WITHOUT_TRACE and value is not None and value is not False
+            if (name, value) != ("effort", "fast")
+        }
         text = json.dumps([weights, given], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -72,6 +78,8 @@ class Record:
     """Of the output; with `settings` it tells whether there is anything left to do."""
     settings: str
     """A digest of the model and the choices."""
+    photo: str | None = None
+    """SHA-256 of the input, if that is a file; releases before 0.8 did not note it."""
 
     def to_line(self) -> str:
         """JSON in ASCII: names may hold what ends a line, or what is no UTF-8."""

@@ -91,7 +91,7 @@ def batch(
     seconds = time.monotonic() - begin
     click.echo(
         f"{summary.encoded} encoded, {summary.skipped} skipped, {summary.failed} failed "
-        f"in {seconds:.1f} s ({summary.encoded / seconds:.2f} photos/s)"
+        f"in {seconds:.1f} s ({summary.encoded / max(seconds, 1e-3):.2f} photos/s)"
     )
     if summary.failed:
         raise click.exceptions.Exit(1)
@@ -100,13 +100,13 @@ def batch(
 @contextmanager
 def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None]]:
     """What a batch reports to: a bar on standard error, if that is a terminal, and a line for
-    each failure."""
+    each failure and notice."""
     begin = time.monotonic()
 
     def counts(summary: Summary | None) -> str | None:
         if summary is None:
             return None
-        speed = summary.encoded / (time.monotonic() - begin)
+        speed = summary.encoded / max(time.monotonic() - begin, 1e-3)
         return f"{speed:.2f} photos/s, {summary.skipped} skipped, {summary.failed} failed"
 
     with click.progressbar(
@@ -119,10 +119,13 @@ def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None
     ) as bar:
 
         def report(summary: Summary, record: Record | None) -> None:
+            lines = [("Notice", f"{record.input}: {n}") for n in record.notices] if record else []
             if record and record.error:
+                lines.append(("Error", record.error))
+            for kind, message in lines:
                 if not bar.hidden:
                     click.echo("\r\x1b[K", nl=False, err=True)  # off the line of the bar
-                say("Error", record.error)
+                say(kind, message)
             bar.update(1, summary)
 
         yield report

@@ -76,7 +76,7 @@ def around(padded: Tensor, rows: Tensor, columns: Tensor, window: int) -> Tensor
     padded: (C, h, w) with window // 2 zeros on all sides.
     """
     width = padded.shape[2]
-    offset = torch.arange(window)
+    offset = torch.arange(window, device=padded.device)
     corner = (rows * width + columns)[None]
     places = (offset[:, None] * width + offset).view(-1, 1) + corner  # (window^2, n)
     squares = padded.flatten(1).index_select(1, places.flatten())

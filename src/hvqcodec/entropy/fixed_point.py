@@ -80,7 +80,7 @@ class IntegerHyperSynthesis:
         Returns mu (D, h, w) in units of 2^-12 and steps (D, h, w), int16.
         """
         dimensions = len(self.convs[3].bias) // 8
-        mu, step = torch.empty(2, dimensions, *mask.shape, dtype=torch.int16)
+        mu, step = torch.empty(2, dimensions, *mask.shape, dtype=torch.int16, device=mask.device)
         # Counted in pixels of the coarse level, so that a position of z has 64 and a block 16.
         rows, columns = (LATENT_GRID * side for side in z.shape[1:])
         for tile in tiles(rows, columns, LATENT_GRID * TILE_REACH, LATENT_GRID * TILE, LATENT_GRID):

@@ -209,7 +209,7 @@ def decode_symbols(
         positions[support] = sent
         latents.append(np.ascontiguousarray(positions.transpose(2, 0, 1)))
     tensors = [torch.from_numpy(mask) for mask in masks]
-    maps = [torch.zeros(mask.shape, dtype=torch.int64) for mask in masks]
+    maps = [torch.zeros(mask.shape, dtype=torch.int64, device="cpu") for mask in masks]
     adaptation = adaptation_of(normative, adaptive)
     for level, z in enumerate(latents):
         for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps, adaptation):

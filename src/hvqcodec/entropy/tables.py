@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvqcodec.entropy.adaptation import COUNT_ONE, GAIN_ONE, Adaptation
+from hvqcodec.entropy.adaptation import COUNT_ONE, GAIN_ONE, PIECE, Adaptation
 from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.range_coding import Floats
 
@@ -30,7 +30,9 @@ payload bounds the number of blocks."""
 EXPECTED_ONE = 1 << 47
 """What the expectations of one code sum to, all but a little: those of a piece are exact."""
 ROWS = 512
-"""Codes at a time: bounds the memory, and fits the processor's cache."""
+"""Codes at a time: bounds the memory, and fits the processor's cache. Pieces of the adaptation
+begin anew with each, so these must fill it."""
+assert ROWS % PIECE == 0
 
 
 def expected_counts(likelihoods: Floats) -> Floats:

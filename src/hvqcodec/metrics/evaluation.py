@@ -20,7 +20,7 @@ from hvqcodec.saving import over_white
 MAX_PSNR = 100.0
 """Said of equal images, whose PSNR is infinite."""
 
-NEEDS = {"ms_ssim": MIN_SIDE, "ssimulacra2": MIN_SIDE, "lpips": 31}
+NEEDS = {"ms_ssim": MIN_SIDE, "ssimulacra2": 176, "lpips": 31}
 """Sides in pixels, at least; AlexNet pools what it sees of fewer to nothing."""
 
 
@@ -65,15 +65,19 @@ def evaluate(
 
 
 def decoded_by(model: str | PathLike[str] | None, source: ImageSource) -> ImageSource:
-    """The image of the path of an .hvq file, where a model is given to decode it; else the
-    source itself."""
-    if model is None or not isinstance(source, str | PathLike):
+    """The image of an .hvq file, given as a path, bytes or an open file, where a model is given to
+    decode it; else the source itself."""
+    if model is None:
         return source
-    data = read_file(Path(source))
-    if not data.startswith(SIGNATURE):
-        return source
-    with in_file(source):
-        return decompress(data, model=model)
+    if isinstance(source, str | PathLike):
+        data = read_file(Path(source))
+        with in_file(source):
+            return decompress(data, model=model) if data.startswith(SIGNATURE) else source
+    if not isinstance(source, bytes) and hasattr(source, "read"):
+        source = source.read()
+    if isinstance(source, bytes) and source.startswith(SIGNATURE):
+        return decompress(source, model=model)
+    return source
 
 
 def finite_figures(metrics: Metrics, a: Pixels, b: Pixels) -> dict[str, float]:

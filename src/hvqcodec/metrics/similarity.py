@@ -8,7 +8,7 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the five scales of MS-SSIM, finest first (Wang et al. 2003)."""
 
 WINDOW, SIGMA = 11, 1.5
-MIN_SIDE = WINDOW * 2 ** (len(SCALE_WEIGHTS) - 1)
+MIN_SIDE = (WINDOW - 1) * 2 ** (len(SCALE_WEIGHTS) - 1) + 1
 """Below this the window does not fit into the coarsest scale."""
 
 

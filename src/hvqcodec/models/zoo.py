@@ -65,7 +65,7 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
     except (
         SafetensorError,
         AttributeError,
-        KeyError,
+        LookupError,
         TypeError,
         ValueError,
         RuntimeError,

@@ -420,6 +420,16 @@ def test_names_that_are_no_unicode_or_end_a_line(tmp_path: Path, photos: Path) -
     assert (second.encoded, second.skipped) == (0, len(NAMES))
 
 
+def test_settings_that_come_to_the_same() -> None:
+    def digest(**choices: object) -> str:
+        return Settings(str(TINY), "cpu", 1, choices).digest()
+
+    unsaid = {"bpp": None, "strip": False, "effort": "fast", "ratios": None, "tile": 512}
+    assert digest(quality=50.0) == digest(quality=50.0, **unsaid)
+    assert digest(quality=0) not in (digest(), digest(quality=False))
+    assert digest() != digest(effort="best")
+
+
 def test_a_card_that_is_none(tmp_path: Path, photos: Path) -> None:
     model = tmp_path / "model.safetensors"
     shutil.copy(TINY, model)

@@ -242,6 +242,16 @@ def test_the_rival_of_the_demo_has_the_bytes_of_the_picture(
     assert told == code(codec, bare, 0.08)[2]
 
 
+def test_the_demo_lays_both_pictures_over_white(
+    codec: Codec, tmp_path: Path, astronaut: Pixels
+) -> None:
+    clear = np.dstack([astronaut[:64, :64], np.zeros((64, 64), np.uint8)])
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    _, pictures, _ = code(codec, tmp_path / "clear.png", 0.15)
+    for picture in pictures:
+        assert np.asarray(picture).min() > 250
+
+
 def test_demo_names_its_extra(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(MissingError, match=r"hvqcodec\[demo\]"):

@@ -1,3 +1,4 @@
+import io
 import json
 import sys
 from pathlib import Path
@@ -60,6 +61,22 @@ def test_images_are_compared_as_they_are_displayed(tmp_path: Path, cat: Pixels) 
     assert evaluate(tmp_path / "a.png", tmp_path / "turned.png").figures["psnr"] == MAX_PSNR
     image.save(tmp_path / "swapped.png", icc_profile=swapped_profile())
     assert evaluate(tmp_path / "a.png", tmp_path / "swapped.png").figures["psnr"] < 30
+
+
+def test_a_model_is_used_wherever_the_file_comes_from(
+    tmp_path: Path, codec: Codec, astronaut: Pixels
+) -> None:
+    """It is not inside the package."""
+    data, tiny = codec.compress(astronaut[:48, :64]), MODEL[1]
+    (tmp_path / "a.hvq").write_bytes(data)
+    found = [
+        evaluate(astronaut[:48, :64], source, model=tiny).figures
+        for source in (tmp_path / "a.hvq", str(tmp_path / "a.hvq"), data, io.BytesIO(data))
+    ]
+    assert found == [found[0]] * 4
+    Image.fromarray(astronaut[:48, :64]).save(tmp_path / "a.png")
+    lines = said(call(tmp_path, "eval", "a.png", "-", *MODEL, stdin=data))
+    assert f"{found[0]['psnr']:.4f}" in lines
 
 
 def test_transparency_is_laid_over_white() -> None:

@@ -88,6 +88,16 @@ def test_whole_files_do_not_depend_on_the_default_type(codec: Codec, coffee: Pix
     np.testing.assert_array_equal(decoded, codec.decompress(data, "numpy"))
 
 
+def test_whole_files_do_not_depend_on_the_default_device(codec: Codec, coffee: Pixels) -> None:
+    """Of which meta holds no numbers at all."""
+    crop = coffee[100:180, 200:300]
+    data = codec.compress(crop, bpp=0.14)
+    expected = codec.decompress(data, "numpy")
+    with torch.device("meta"):
+        assert codec.compress(crop, bpp=0.14) == data
+        np.testing.assert_array_equal(codec.decompress(data, "numpy"), expected)
+
+
 def test_one_codec_serves_four_threads(shipped: Codec, astronaut: Pixels) -> None:
     rates = (0.08, 0.12, 0.18, 0.25)
     alone = [shipped.compress(astronaut, bpp=rate) for rate in rates]

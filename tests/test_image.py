@@ -28,6 +28,14 @@ from tests.samples import (
     swapped_profile,
 )
 
+
+def test_a_side_that_no_file_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hvqcodec.image.MAX_SIDE", 100)
+    assert read_picture(np.zeros((1, 100), np.uint8)).rgb.shape == (1, 100, 3)
+    with pytest.raises(ImageError, match="101 x 1 pixels: no side may have more than 100"):
+        read_picture(np.zeros((1, 101), np.uint8))
+
+
 UPRIGHT = {
     1: lambda p: p,
     2: lambda p: p[:, ::-1],

@@ -55,7 +55,7 @@ class Scene:
 
     def allocate(self, lambda_: float) -> Levels:
         """The map that minimises distortion + lambda x bits of the codes."""
-        price = torch.tensor([lambda_])
+        price = torch.tensor([lambda_], device="cpu")
         levels = allocate(self.cell_distortion, self.cell_bits, price)
         return levels[0].to(torch.uint8).numpy()
 

@@ -219,7 +219,7 @@ def to_blocks(rgb: Pixels) -> Pixels:
 
 def to_signal(pixels: Pixels) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, H, W) float in [-1, 1], what the networks work on."""
-    return torch.tensor(pixels).permute(2, 0, 1)[None].float().mul_(2 / 255).sub_(1)
+    return torch.tensor(pixels, device="cpu").permute(2, 0, 1)[None].float().mul_(2 / 255).sub_(1)
 
 
 def from_signal(signal: Tensor) -> Pixels:

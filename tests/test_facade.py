@@ -63,7 +63,7 @@ def test_the_names_are_there() -> None:
 
 def test_all_errors_are_of_one_family() -> None:
     errors = [getattr(hvqcodec, name) for name in hvqcodec.__all__ if name.endswith("Error")]
-    assert len(errors) == 10
+    assert len(errors) == 11
     assert all(issubclass(error, HvqError) for error in errors)
     assert issubclass(UnsupportedVersionError, BitstreamError)
     assert issubclass(UnknownFingerprintError, ModelError)

@@ -407,9 +407,11 @@ BOMB = zlib.compress(bytes(MAX_METADATA_BYTES + 1), 9)
 )
 def test_damaged_bodies_are_refused(codec: Codec, rich: bytes, kind: Section, name: str) -> None:
     sound = Bitstream.from_bytes(rich).sections[kind]
-    for body in (b"", b"\0", b"\x02", b"garbage", sound[:-1], sound[:9], sound + b"\0", BOMB):
+    for body in (b"", b"\0", b"\x02", b"garbage", sound[:-1], sound[:9], sound + b"\0"):
         with pytest.raises(BitstreamError, match=f"the {name} is damaged"):
             codec.decompress(with_section(rich, kind, body))
+    with pytest.raises(TooMuchMetadataError, match=f"the {name} has more than"):
+        codec.decompress(with_section(rich, kind, BOMB))
 
 
 @pytest.mark.parametrize(

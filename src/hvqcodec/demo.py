@@ -12,11 +12,9 @@ from PIL import Image
 from hvqcodec.bitstream import Bitstream
 from hvqcodec.codec import Codec
 from hvqcodec.errors import HvqError
-from hvqcodec.metadata import as_displayed
 from hvqcodec.metrics.evaluation import displayed
 from hvqcodec.optional import require
 from hvqcodec.report.rivals import best_within
-from hvqcodec.saving import over_white
 
 RATES = (0.05, 0.35)
 """Of the slider, in bits per pixel."""
@@ -64,10 +62,7 @@ def code(
 ) -> tuple[bytes, tuple[Image.Image, Image.Image], str]:
     """The .hvq file, it and its rival as pictures, and a line about both."""
     data = codec.compress(photo, bpp=rate)
-    ours = as_displayed(codec.decompress(data))
-    if ours.mode in ("LA", "RGBA"):
-        ours = over_white(ours)
-    ours = ours.convert("RGB")
+    ours = Image.fromarray(displayed(codec.decompress(data)))
     size = Bitstream.from_bytes(data).image_bytes  # the rival gets no metadata either
     rival = best_within(RIVAL, Image.fromarray(displayed(photo)), size)
     theirs = Image.open(io.BytesIO(rival)).convert("RGB")

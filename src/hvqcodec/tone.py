@@ -103,18 +103,18 @@ def planes_for(errors: Floats, energy: int) -> Iterator[tuple[float, TonePlane |
     errors: (H / 8, W / 8)."""
     height, width = (CELL * side for side in errors.shape)
 
-    def left(correction: Floats | float) -> float:
-        return float(energy * CELL**2 * np.square(errors - correction).sum())
+    def left(added: Floats | float) -> float:
+        return float(energy * CELL**2 * np.square(errors - added).sum())
 
     yield left(0.0), None
     for cell in CHOSEN_CELLS:
-        down, across = weights(height, cell, CELL), weights(width, cell, CELL)
-        best = np.linalg.pinv(down) @ errors @ np.linalg.pinv(across).T
+        down, right = weights(height, cell, CELL), weights(width, cell, CELL)
+        best = np.linalg.pinv(down) @ errors @ np.linalg.pinv(right).T
         for step in CHOSEN_STEPS:
             values = np.sign(best) * np.floor(np.abs(best) / step + ROUNDING)
             values = values.clip(-VALUE_MAX, VALUE_MAX)
             plane = TonePlane(cell, step, values.astype(np.int32))
-            yield left(step * (down @ values @ across.T)), plane
+            yield left(step * (down @ values @ right.T)), plane
 
 
 class ToneFitter:

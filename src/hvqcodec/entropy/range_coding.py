@@ -4,6 +4,8 @@ Frequencies always go in as float64 (float32 would silently give another stream)
 through `Categorical(perfect=False)`, whose fixed-point rule docs/format.md states.
 """
 
+from typing import Any
+
 import constriction
 import numpy as np
 from numpy.typing import NDArray
@@ -62,26 +64,22 @@ class Decoder:
         """frequencies: (N, K), integers in float64. Returns (N,)."""
         if not len(frequencies):
             return np.zeros(0, np.int32)
-        try:
-            exact = frequencies.astype(np.float64, copy=False)
-            symbols: Ints = self._coder.decode(_FAMILY, exact)
-        except (AssertionError, ValueError) as error:
-            raise BitstreamError("the payload is damaged: no symbol fits") from error
+        symbols: Ints = self._decode(_FAMILY, frequencies.astype(np.float64, copy=False))
         return symbols
 
     def decode_one(self, model: constriction.stream.model.Categorical) -> int:
-        try:
-            return int(self._coder.decode(model))
-        except (AssertionError, ValueError) as error:
-            raise BitstreamError("the payload is damaged: no symbol fits") from error
+        return int(self._decode(model))
 
     def decode_alike(self, frequencies: Floats, count: int) -> Ints:
         """(count,), all under frequencies (K,)."""
+        symbols: Ints = self._decode(fixed_model(frequencies), count)
+        return symbols
+
+    def _decode(self, *what: Any) -> Any:
         try:
-            symbols: Ints = self._coder.decode(fixed_model(frequencies), count)
+            return self._coder.decode(*what)
         except (AssertionError, ValueError) as error:
             raise BitstreamError("the payload is damaged: no symbol fits") from error
-        return symbols
 
     def finish(self) -> None:
         if not self._coder.maybe_exhausted():

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hvqcodec import BitstreamError, Codec
+from hvqcodec.allocation import allocate_by_entropy
 from hvqcodec.entropy.map_coding import (
     CONTEXTS,
     FINE_CONTEXTS,
@@ -17,7 +18,7 @@ from hvqcodec.entropy.map_coding import (
     walk,
 )
 from hvqcodec.entropy.range_coding import Decoder, Encoder, fixed_model
-from hvqcodec.granularity import Levels, allocate_by_entropy
+from hvqcodec.granularity import Levels
 from tests import reference_decoder as reference
 from tests.helpers import Pixels, maps
 

@@ -24,9 +24,9 @@ from torch import Tensor
 
 import hvqcodec
 from hvqcodec import Codec
+from hvqcodec.allocation import CODES_PER_CELL, allocate
 from hvqcodec.encoding import hyperprior
 from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM, flag_counts, map_costs
-from hvqcodec.granularity import CODES_PER_CELL, allocate
 from hvqcodec.metrics.perceptual import load_perceptual
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model

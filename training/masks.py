@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hvqcodec.allocation import CODES_PER_CELL, allocate
 from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM, flag_counts
-from hvqcodec.granularity import COARSE, CODES_PER_CELL, FINE, MEDIUM, allocate
+from hvqcodec.granularity import COARSE, FINE, MEDIUM
 from hvqcodec.refinement import refine
 
 LAMBDAS = (0.2, 10.0)

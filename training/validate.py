@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvqcodec.allocation import CODES_PER_CELL, allocate
 from hvqcodec.encoding import hyperprior
-from hvqcodec.granularity import CODES_PER_CELL, allocate, latent_support, level_masks
+from hvqcodec.granularity import latent_support, level_masks
 from hvqcodec.metrics import MIN_SIDE, ms_ssim
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.model import Model

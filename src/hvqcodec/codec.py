@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from hvqcodec import rate
+from hvqcodec.allocation import allocate_by_entropy
 from hvqcodec.alpha import pack_alpha, unpack_alpha
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.choices import DecodingChoices, Effort
@@ -19,7 +20,7 @@ from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.symbol_coding import Symbols, decode_stream, encode_symbols
 from hvqcodec.entropy.tone_coding import Tone
 from hvqcodec.errors import BitstreamError, TooManyPixelsError, UnknownFingerprintError
-from hvqcodec.granularity import BLOCK, MEDIUM, Levels, allocate_by_entropy
+from hvqcodec.granularity import BLOCK, MEDIUM, Levels
 from hvqcodec.image import (
     ImageResult,
     ImageSource,

@@ -10,19 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvqcodec.allocation import allocate
 from hvqcodec.decoding import synthesise
 from hvqcodec.entropy.symbol_coding import Symbols
 from hvqcodec.entropy.tables import STATIC_BITS, STATIC_SHARE
-from hvqcodec.granularity import (
-    BLOCK,
-    COARSE,
-    FINE,
-    LATENT_GRID,
-    MEDIUM,
-    Levels,
-    allocate,
-    level_masks,
-)
+from hvqcodec.granularity import BLOCK, COARSE, FINE, LATENT_GRID, MEDIUM, Levels, level_masks
 from hvqcodec.image import Pixels, to_signal
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.hyperprior import Hyperprior

@@ -1,6 +1,6 @@
 """The encoder's last word on the granularity map: what the map itself costs counts as well.
 
-`granularity.allocate` looks at every block alone. The flags of the map are coded under
+`allocation.allocate` looks at every block alone. The flags of the map are coded under
 contexts, so a block that goes along with its neighbours is cheaper to tell of, and makes them
 cheaper. Here block after block takes what is best given those around it, in a few sweeps:
 iterated conditional modes (Besag 1986). Not normative, and not nested over lambda.

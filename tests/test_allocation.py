@@ -1,3 +1,5 @@
+"""Allocation: maps that cover, are optimal, nested, and of the shares asked for."""
+
 from itertools import pairwise, product
 from typing import Any
 
@@ -10,17 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hvqcodec import Codec
+from hvqcodec.allocation import allocate, allocate_by_entropy
 from hvqcodec.encoding import Scene, analyse
-from hvqcodec.granularity import (
-    BLOCK,
-    COARSE,
-    FINE,
-    MEDIUM,
-    Levels,
-    allocate,
-    allocate_by_entropy,
-    level_masks,
-)
+from hvqcodec.granularity import BLOCK, COARSE, FINE, MEDIUM, Levels, level_masks
 from hvqcodec.image import to_blocks
 from hvqcodec.rate import LAMBDA_MAX, LAMBDA_MIN
 from tests.helpers import Pixels, maps

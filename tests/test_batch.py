@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hvqcodec import Codec, FileError, MissingError, ModelError
+from hvqcodec import Codec, FileError, HvqWarning, MissingError, ModelError
 from hvqcodec.batch import Record, Settings, Summary, run
 from hvqcodec.batch.inputs import find_jobs
 from hvqcodec.batch.work import Job, Worker
@@ -54,8 +54,12 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 class TestJobs:
     def test_of_a_folder(self, photos: Path) -> None:
-        (photos / "notes.txt").write_text("no image")
-        assert {job.output for job in find_jobs([str(photos)])} == OUTPUTS
+        for name in ("notes.txt", "inside/b.HEIC", "inside/c.heic", "licence", ".x", "d.hvq"):
+            (photos / name).write_text("no image")
+        with pytest.warns(
+            HvqWarning, match=r"no images: \.heic \(2\), \.txt \(1\), no suffix \(1\);"
+        ):
+            assert {job.output for job in find_jobs([str(photos)])} == OUTPUTS
 
     def test_of_globs(self, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(photos.parent)

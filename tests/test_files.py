@@ -210,3 +210,18 @@ def test_a_link_as_the_output_stays_a_link(folder: Path) -> None:
         write_atomically(folder / "link.hvq", data)
         assert (folder / "link.hvq").is_symlink()
         assert (folder / "elsewhere" / "photo.hvq").read_bytes() == data
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such modes")
+def test_a_read_only_folder_is_noticed_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(0o500)
+    if os.geteuid() == 0:  # whom no mode keeps out
+
+        def access(path: Path, mode: int) -> bool:
+            return bool(path.stat().st_mode & mode << 6)
+
+        monkeypatch.setattr(os, "access", access)
+    with pytest.raises(FileError, match="not to be written in"):
+        check_output(tmp_path / "new.hvq", tmp_path / "photo.png", False)

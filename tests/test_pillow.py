@@ -10,7 +10,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
-from PIL import ExifTags, Image, ImageSequence, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageSequence, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
 import hvqcodec
@@ -81,6 +81,13 @@ def test_opening_needs_no_torch(tmp_path: Path, rich: bytes) -> None:
     command = [sys.executable, "-c", script]
     said = subprocess.check_output(command, cwd=tmp_path, env=environment(), text=True)
     assert said.split("\n")[0] == "(96, 64) False"
+
+
+def test_a_file_that_comes_in_pieces(rich: bytes) -> None:
+    parser = ImageFile.Parser()
+    for start in range(0, len(rich), 100):
+        parser.feed(rich[start : start + 100])
+    np.testing.assert_array_equal(np.asarray(parser.close()), np.asarray(hvqcodec.decompress(rich)))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])

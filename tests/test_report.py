@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from hvqcodec import Codec, RateError
+from hvqcodec import Codec, HvqWarning, RateError
 from hvqcodec.entropy.budget import index_bits_by_cell
 from hvqcodec.models.cards import DEFAULT, list_models
 from hvqcodec.report import Comparison, compare, to_html
@@ -177,7 +177,19 @@ def test_command(tmp_path: Path, cat: Pixels) -> None:
 
 def test_a_rate_below_the_least(codec: Codec, cat: Pixels) -> None:
     with pytest.raises(RateError, match="the smallest file"):
-        compare(cat, [0.001], codec)
+        compare(cat, [0.001, 0.0001], codec)
+    with pytest.raises(RateError, match="positive"):
+        compare(cat, [0.9, -1], codec)
+
+
+def test_rates_below_the_least_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, codec: Codec, cat: Pixels
+) -> None:
+    monkeypatch.setitem(sys.modules, "ssimulacra2.ssimulacra2", None)
+    with pytest.warns(HvqWarning, match="0.001 bpp is left out: the smallest file"):
+        found = compare(cat[:64, :96], [0.001, 0.9], codec)
+    assert [at_rate.rate for at_rate in found.rates] == [0.9]
+    assert "0.001 bpp is left out" in to_html(found)
 
 
 def test_webp_is_given_its_bytes(astronaut: Pixels) -> None:

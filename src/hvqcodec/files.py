@@ -18,6 +18,8 @@ def check_output(output: Path, source: Path, overwrite: bool) -> None:
             raise FileError(f"{output} is a folder: give the name of a file")
         if not output.parent.is_dir():
             raise FileError(f"{output}: the folder {output.parent} does not exist")
+        if not os.access(output.parent, os.W_OK):
+            raise FileError(f"{output}: the folder {output.parent} is not to be written in")
         if not (output.exists() or output.is_symlink()):
             return
         if output.exists() and source.exists() and output.samefile(source):

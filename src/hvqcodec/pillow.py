@@ -65,6 +65,9 @@ class HvqImageFile(ImageFile.ImageFile):
             self.fp = None
         return super().load()
 
+    def load_seek(self, pos: int) -> None:
+        """Tells `PIL.ImageFile.Parser` that it has no decoder for the bytes as they come."""
+
     def verify(self) -> None:
         """Raise OSError where the container is damaged or not all there."""
         with os_errors():

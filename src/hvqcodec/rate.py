@@ -130,14 +130,14 @@ def check_choices(
 ) -> None:
     """Raises RateError if several are given, or one that is not what it could be."""
     if sum(choice is not None for choice in (quality, bpp, max_bytes, ratios)) > 1:
-        raise RateError("give one of quality, bpp, max_bytes and ratios, not several")
+        raise RateError("give one of quality, bpp (--rate), max_bytes and ratios, not several")
     if ratios is not None and not are_shares(ratios):
         raise RateError(f"the ratios fine, medium, coarse must be shares of 1, not {ratios}")
     if quality is not None and not 0 <= quality <= 100:
         raise RateError(f"a quality lies between 0 and 100: {quality} does not")
     if strict_rate and bpp is None:
-        raise RateError("strict_rate goes with bpp")
-    for name, value in (("bpp", bpp), ("max_bytes", max_bytes)):
+        raise RateError("strict_rate goes with bpp (--rate)")
+    for name, value in (("bpp (--rate)", bpp), ("max_bytes", max_bytes)):
         if value is not None and not 0 < value < float("inf"):
             raise RateError(f"{name} must be a positive number, not {value}")
 

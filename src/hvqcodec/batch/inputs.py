@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from hvqcodec.batch.work import Job, is_url
-from hvqcodec.errors import FileError
+from hvqcodec.errors import FileError, notice
 from hvqcodec.optional import require
 
 SUFFIXES = (
@@ -15,6 +15,9 @@ SUFFIXES = (
 )
 """Of the files that are taken out of folders. What is named itself, or by a glob, is taken
 whatever it is called."""
+
+OWN_SUFFIXES = (".hvq", ".jsonl")
+"""Of what an earlier batch may have left among the photos."""
 
 Found = tuple[str, PurePosixPath]
 """A path or URL, and the path of its output below the output's folder, suffix and all."""
@@ -61,8 +64,13 @@ def expand(name: str) -> Iterator[Found]:
 def _expand_path(name: str) -> Iterator[Found]:
     path = Path(name)
     if path.is_dir():
-        for inside in sorted(p for p in path.rglob("*") if is_image(p.name) and p.is_file()):
-            yield str(inside), PurePosixPath(inside.relative_to(path).as_posix())
+        left_out = []
+        for inside in sorted(p for p in path.rglob("*") if p.is_file()):
+            if is_image(inside.name):
+                yield str(inside), PurePosixPath(inside.relative_to(path).as_posix())
+            elif not inside.name.startswith(".") and inside.suffix not in OWN_SUFFIXES:
+                left_out.append(inside)
+        report_left_out(name, left_out)
     elif path.exists() or not glob.has_magic(name):
         # What is not there fails in its turn, and does not stop the others.
         yield name, PurePosixPath(path.name)
@@ -95,6 +103,14 @@ def is_image(name: str) -> bool:
     """By its name; what begins with a dot is hidden, or what macOS keeps beside a photo."""
     path = PurePosixPath(name)
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def report_left_out(folder: str, files: Iterable[Path]) -> None:
+    """Say which kinds of files of a folder are not taken."""
+    kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
+    if kinds:
+        listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+        notice(f"{folder}: left out as no images: {listed}; what a glob names is taken")
 
 
 def fixed_part(pattern: str) -> str:

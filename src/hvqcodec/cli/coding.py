@@ -54,6 +54,8 @@ def encode(
     as_json: bool,
 ) -> None:
     """Encode PHOTO into an .hvq file."""
+    if photo.suffix.lower() == ".hvq":
+        raise click.UsageError(f"{click.format_filename(photo)} is encoded already")
     output = output or (STREAM if photo == STREAM else photo.with_suffix(".hvq"))
     if output != STREAM:
         check_output(output, photo, overwrite)
@@ -107,11 +109,11 @@ def decode(
         format_of(suffix)
     except ImageError as error:
         raise click.UsageError(str(error)) from None
-    if output != STREAM:
-        check_output(output, file, overwrite)
     data = read(file)
     with in_file(name_of(file)):
         fingerprint = Bitstream.from_bytes(data).fingerprint
+        if output != STREAM:
+            check_output(output, file, overwrite)
         codec = load_codec(model or cards.model_for(fingerprint), device, threads)
         with progress_bar("decoding") as progress:
             image = codec.decompress(data, progress=progress, **choices)

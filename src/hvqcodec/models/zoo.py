@@ -46,7 +46,8 @@ class LoadedModel:
 
 def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> LoadedModel:
     """Raises ModelError for a missing, damaged or unfit model."""
-    path, card = model_path(name_or_path), card_of(name_or_path)
+    path = model_path(name_or_path)  # once: the Hub is far
+    card = card_of(path)
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hvqcodec.codec import Codec
-from hvqcodec.errors import HvqWarning
+from hvqcodec.errors import HvqWarning, RateError, notice
 from hvqcodec.image import ImageSource
 from hvqcodec.metrics.evaluation import displayed, finite_figures, metrics_for
 from hvqcodec.metrics.measuring import Pixels
+from hvqcodec.rate import check_choices
 from hvqcodec.report.rivals import able, best_within
 
 HVQ = "hvq"
@@ -78,8 +79,11 @@ def compare(
     """Every codec gets the pixels as they are displayed, and no metadata.
 
     rates: in bits per pixel. perceptual: folder with the networks of LPIPS and DLP.
-    Raises ImageError, and RateError for a rate below what the photo takes at least.
+    A rate below what the photo takes at least is left out. Raises ImageError, and RateError if
+    none is left.
     """
+    for rate in rates:
+        check_choices(None, rate, None, None)
     original = displayed(photo)
     metrics, left_out = metrics_for(original, perceptual)
     rivals, unable = able(max(original.shape[:2]))
@@ -87,9 +91,17 @@ def compare(
     done = 0
     at_rates = []
     for rate in rates:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", HvqWarning)
-            data = codec.compress(original, bpp=rate)
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", HvqWarning)
+                data = codec.compress(original, bpp=rate)
+        except RateError as error:
+            if rate == max(rates):
+                raise
+            left_out = [*left_out, f"{rate:g} bpp is left out: {error}"]
+            notice(left_out[-1])
+            done += len(names)
+            continue
         coded = []
         for name_of_codec in names:
             if name_of_codec == HVQ:
@@ -101,9 +113,9 @@ def compare(
             coded.append(Coded(name_of_codec, file, pixels, figures))
             done += 1
             progress(done / (len(rates) * len(names)))
-        notice = " ".join(str(w.message) for w in caught if issubclass(w.category, HvqWarning))
+        said = " ".join(str(w.message) for w in caught if issubclass(w.category, HvqWarning))
         levels, bits = codec.maps(data)
-        at_rates.append(AtRate(rate, coded, levels, bits, bytes_by_part(codec, data), notice))
+        at_rates.append(AtRate(rate, coded, levels, bits, bytes_by_part(codec, data), said))
     return Comparison(name, original, at_rates, left_out)
 
 

@@ -12,19 +12,24 @@ import numpy as np
 
 from benchmarks import decoded
 from hvqcodec import Codec, probe
-from hvqcodec.image import Picture, Pixels
+from hvqcodec.image import Picture
 from hvqcodec.metrics import TITLES, Metrics
+from hvqcodec.picture_coding import PictureCoder
 from hvqcodec.rate import Coded, Room
+from hvqcodec.tiling import Stages
 from training.data import load_photos
 
 
-class WithoutTone(Codec):
+class Untoned(PictureCoder):
     """Codes as releases before 0.8 did."""
 
-    def _with_tone(
-        self, draft: Coded, picture: Picture, blocks: Pixels, room: Room, tile: int | None
-    ) -> Coded:
+    def finish(self, draft: Coded, room: Room) -> Coded:
         return draft
+
+
+class WithoutTone(Codec):
+    def _coder(self, picture: Picture, tile: int | None, stages: Stages) -> PictureCoder:
+        return Untoned(self.model, picture, tile, stages)
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -1,23 +1,20 @@
 """The codec: an image to the bytes of an `.hvq` file, and back."""
 
-from dataclasses import replace
 from os import PathLike
 from typing import Literal, Unpack, get_args, overload
 
-import numpy as np
 import torch
 from PIL import Image
 
 from hvqcodec import rate
 from hvqcodec.allocation import allocate_by_entropy
-from hvqcodec.alpha import pack_alpha, unpack_alpha
-from hvqcodec.bitstream import Bitstream, Mode, Section
+from hvqcodec.alpha import unpack_alpha
+from hvqcodec.bitstream import Bitstream, Section
 from hvqcodec.choices import DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
-from hvqcodec.encoding import analyse
 from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
 from hvqcodec.entropy.range_coding import Floats
-from hvqcodec.entropy.symbol_coding import Symbols, decode_stream, encode_symbols
+from hvqcodec.entropy.symbol_coding import Symbols, decode_stream
 from hvqcodec.entropy.tone_coding import Tone
 from hvqcodec.errors import BitstreamError, TooManyPixelsError, UnknownFingerprintError
 from hvqcodec.granularity import BLOCK, MEDIUM, Levels
@@ -28,7 +25,6 @@ from hvqcodec.image import (
     Pixels,
     ResultKind,
     read_picture,
-    to_blocks,
     to_grey,
     to_result,
 )
@@ -36,12 +32,10 @@ from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS
 from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
+from hvqcodec.picture_coding import PictureCoder
 from hvqcodec.tiling import Progress, Stages
 from hvqcodec.timing import step
-from hvqcodec.tone import ToneFitter, add_tone
-
-SECTION_BYTES = 4
-"""What a section adds to the header, at most, if it is of fewer than 2^21 bytes."""
+from hvqcodec.tone import add_tone
 
 
 class Codec:
@@ -113,84 +107,27 @@ class Codec:
         rate.check_choices(quality, bpp, max_bytes, ratios, strict_rate)
         if effort not in get_args(Effort):
             raise ValueError(f"effort must be one of {get_args(Effort)}, not {effort!r}")
+        stages = Stages(progress)
         with step("read"):
             picture = read_picture(image, strip, max_pixels)
-            blocks = to_blocks(picture.rgb)
-            extras = picture.metadata.to_sections()
-            if picture.alpha is not None:
-                extras[Section.ALPHA] = pack_alpha(picture.alpha)
-        stages = Stages(progress)
-        static = self.model.normative.index_tables.static
-        scene = analyse(self.model.networks, blocks, static, tile, stages.half)
+        coder = self._coder(picture, tile, stages)
         if effort == "best" and ratios is None:  # which look at neither distortion nor price
-            scene = scene.measured(blocks, tile, stages.half)
-
-        def code(levels: Levels, lambda_: float) -> rate.Coded:
-            coded = self._code(picture, extras, scene.symbols(levels), lambda_)
-            stages.half(1)  # nobody knows how many it will take
-            return coded
-
-        def code_at(lambda_: float) -> rate.Coded:
-            with step("allocation"):
-                levels = scene.choose(lambda_, self.model.normative.map_tables)
-            return code(levels, lambda_)
-
-        def finish(draft: rate.Coded, room: rate.Room) -> rate.Coded:
-            finished = self._with_tone(draft, picture, blocks, room, tile)
-            stages.half(1)
-            return finished
-
-        alpha_bytes = len(extras.get(Section.ALPHA, b""))
-        metadata_bytes = sum(map(len, extras.values())) - alpha_bytes
-        target = rate.target_of(
-            bpp, max_bytes, picture.pixels, strict_rate, alpha_bytes, metadata_bytes
-        )
-        wish = rate.lambda_of_quality(quality)
+            coder.measure()
+        fixed = coder.alpha_bytes, coder.metadata_bytes
+        target = rate.target_of(bpp, max_bytes, picture.pixels, strict_rate, *fixed)
+        lambda_ = rate.lambda_of_quality(quality)
         if target is not None:
-            data = rate.meet_target(
-                code_at,
-                lambda lambda_: scene.estimated_bits(scene.allocate(lambda_)),
-                target,
-                finish,
-            )
+            data = rate.meet_target(coder.at, coder.estimated_bits, target, coder.finish)
         elif ratios is not None:
-            data = finish(
-                code(allocate_by_entropy(to_grey(blocks), ratios), wish), rate.Room()
-            ).data
+            levels = allocate_by_entropy(to_grey(coder.blocks), ratios)
+            data = coder.finish(coder.with_map(levels, lambda_), rate.Room()).data
         else:
-            data = finish(code_at(wish), rate.Room()).data
+            data = coder.finish(coder.at(lambda_), rate.Room()).data
         stages.end()
         return data
 
-    def _code(
-        self, picture: Picture, extras: dict[int, bytes], symbols: Symbols, lambda_: float
-    ) -> rate.Coded:
-        sections: dict[int, bytes] = {
-            Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
-            Section.SYMBOL_CRC: symbols.crc().to_bytes(4, "little"),
-        }
-        height, width = picture.rgb.shape[:2]
-        stream = Bitstream(self.model.fingerprint, width, height, picture.mode, sections | extras)
-        return rate.Coded(stream.to_bytes(), stream.image_bytes, lambda_, symbols)
-
-    def _with_tone(
-        self, draft: rate.Coded, picture: Picture, blocks: Pixels, room: rate.Room, tile: int | None
-    ) -> rate.Coded:
-        """The file with what its decoder will miss of the colour of large areas."""
-        assert draft.symbols
-        with step("trial decoding"):
-            decoded = synthesise(self.model.networks, draft.symbols, tile)
-        with step("tone"):
-            if picture.mode == Mode.GREY:
-                decoded = np.repeat(to_grey(decoded)[..., None], 3, 2)
-            fitter = ToneFitter(blocks, decoded, self.model.synthesis)
-            least, most = room.least - SECTION_BYTES, room.most - SECTION_BYTES
-            body = fitter.within(draft.lambda_, least, most, room.firm)
-        if not body:
-            return draft
-        stream = Bitstream.from_bytes(draft.data)
-        stream = replace(stream, sections=stream.sections | {Section.TONE: body})
-        return draft._replace(data=stream.to_bytes(), image_bytes=stream.image_bytes)
+    def _coder(self, picture: Picture, tile: int | None, stages: Stages) -> PictureCoder:
+        return PictureCoder(self.model, picture, tile, stages)
 
     @overload
     def decompress(

@@ -1,0 +1,92 @@
+"""A picture on its way to a file: coded at any lambda, or with any map, and finished."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from hvqcodec.alpha import pack_alpha
+from hvqcodec.bitstream import Bitstream, Mode, Section
+from hvqcodec.decoding import synthesise
+from hvqcodec.encoding import analyse
+from hvqcodec.entropy.symbol_coding import encode_symbols
+from hvqcodec.granularity import Levels
+from hvqcodec.image import Picture, to_blocks, to_grey
+from hvqcodec.models.zoo import LoadedModel
+from hvqcodec.rate import Coded, Room
+from hvqcodec.tiling import Stages
+from hvqcodec.timing import step
+from hvqcodec.tone import ToneFitter
+
+SECTION_BYTES = 4
+"""What a section adds to the header, at most, if it is of fewer than 2^21 bytes."""
+
+
+class PictureCoder:
+    """Codes one picture, which it analyses once."""
+
+    def __init__(
+        self, model: LoadedModel, picture: Picture, tile: int | None, stages: Stages
+    ) -> None:
+        """tile: as in `Codec.compress`. stages: told of each step."""
+        self.model, self.picture, self.tile, self.stages = model, picture, tile, stages
+        with step("read"):
+            self.blocks = to_blocks(picture.rgb)
+            self.metadata = picture.metadata.to_sections()
+            alpha = picture.alpha
+            self.alpha = {} if alpha is None else {Section.ALPHA: pack_alpha(alpha)}
+        static = model.normative.index_tables.static
+        self.scene = analyse(model.networks, self.blocks, static, tile, stages.half)
+
+    @property
+    def alpha_bytes(self) -> int:
+        return sum(map(len, self.alpha.values()))
+
+    @property
+    def metadata_bytes(self) -> int:
+        return sum(map(len, self.metadata.values()))
+
+    def measure(self) -> None:
+        """Choose maps, from now on, by what trial decodings show as well."""
+        self.scene = self.scene.measured(self.blocks, self.tile, self.stages.half)
+
+    def estimated_bits(self, lambda_: float) -> float:
+        """Of the codes at a lambda, quickly; z and map not counted."""
+        return self.scene.estimated_bits(self.scene.allocate(lambda_))
+
+    def at(self, lambda_: float) -> Coded:
+        """The file of a lambda, without tone."""
+        with step("allocation"):
+            levels = self.scene.choose(lambda_, self.model.normative.map_tables)
+        return self.with_map(levels, lambda_)
+
+    def with_map(self, levels: Levels, lambda_: float) -> Coded:
+        """The file of a map, without tone; lambda_: what a bit is worth to the tone."""
+        symbols = self.scene.symbols(levels)
+        sections: dict[int, bytes] = {
+            Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
+            Section.SYMBOL_CRC: symbols.crc().to_bytes(4, "little"),
+        }
+        sections |= self.alpha | self.metadata
+        height, width = self.picture.rgb.shape[:2]
+        mode, name = self.picture.mode, self.model.fingerprint
+        stream = Bitstream(name, width, height, mode, sections)
+        self.stages.half(1)  # nobody knows how many it will take
+        return Coded(stream.to_bytes(), stream.image_bytes, lambda_, symbols)
+
+    def finish(self, draft: Coded, room: Room) -> Coded:
+        """The file with what its decoder will miss of the colour of large areas."""
+        assert draft.symbols
+        with step("trial decoding"):
+            decoded = synthesise(self.model.networks, draft.symbols, self.tile)
+        with step("tone"):
+            if self.picture.mode == Mode.GREY:
+                decoded = np.repeat(to_grey(decoded)[..., None], 3, 2)
+            fitter = ToneFitter(self.blocks, decoded, self.model.synthesis)
+            least, most = room.least - SECTION_BYTES, room.most - SECTION_BYTES
+            body = fitter.within(draft.lambda_, least, most, room.firm)
+        self.stages.half(1)
+        if not body:
+            return draft
+        stream = Bitstream.from_bytes(draft.data)
+        stream = replace(stream, sections=stream.sections | {Section.TONE: body})
+        return draft._replace(data=stream.to_bytes(), image_bytes=stream.image_bytes)

@@ -113,6 +113,9 @@ def test_a_model_is_fetched_once_and_then_comes_from_the_cache(
     assert (first.returncode, first.stderr) == (0, "")
     fetched = Path(first.stdout.strip())
     assert fetched.read_bytes() == hub.files["model.safetensors"]
+    assert sorted(hub.served) == [
+        (how, name) for how in ("GET", "HEAD") for name in sorted(hub.files)
+    ]
     hub.http.shutdown()
     hub.http.server_close()
     again = hvq(hub, tmp_path, "path")

@@ -45,5 +45,6 @@ def models_download(model: str) -> None:
     """Fetch a MODEL from the Hub into the cache, and check it."""
     from hvqcodec.models.zoo import load_model
 
-    load_model(model)
-    click.echo(cards.model_path(model))
+    path = cards.model_path(model)
+    load_model(path)
+    click.echo(path)

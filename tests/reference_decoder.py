@@ -287,7 +287,7 @@ def decode_symbols(model: Model, data: bytes) -> dict:
     masks, tables = sent_masks(levels), model["latent_tables"]
     latents = [decode_latent(tables[i], decoder, masks[i]) for i in range(3)]
     indices = decode_indices(model, decoder, latents, masks)
-    require(not list(decoder.words), "damaged payload: too long")
+    require(not list(decoder.words) and decoder.offset < 2**33 - 1, "damaged payload: its end")
     symbols = {"levels": levels, "latents": latents, "indices": indices}
     checksum = struct.pack("<I", zlib.crc32(symbol_bytes(symbols)))
     require(checksum == sections[SYMBOL_CHECKSUM], "wrong symbol checksum")

@@ -39,7 +39,7 @@ def tone(data: bytes) -> list[Plane] | None:
             rows, columns = (-(-header[side] // 2**s) for side in ("height", "width"))
             values = [decoder.decode(frequencies) - 31 for _ in range(rows * columns)]
             planes[i] = s, head % 16 + 1, np.array(values, np.int8).reshape(rows, columns)
-    require(not list(decoder.words), "damaged tone: too long")
+    require(not list(decoder.words) and decoder.offset < 2**33 - 1, "damaged tone: its end")
     return planes
 
 

@@ -1,5 +1,6 @@
 import struct
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import constriction
 import numpy as np
@@ -199,4 +200,23 @@ def test_finish_notices_symbols_not_asked_for(tiny_frequencies: Floats) -> None:
     decoder = Decoder(encode(INDICES, tiny_frequencies))
     decoder.decode(tiny_frequencies[:4])
     with pytest.raises(BitstreamError, match="left over"):
+        decoder.finish()
+
+
+@pytest.mark.parametrize(("offset", "ends"), [(2**33 - 2, True), (2**33 - 1, False)])
+def test_a_payload_ends_near_its_last_symbol(
+    tiny_frequencies: Floats, offset: int, ends: bool
+) -> None:
+    """Where `point - lower` lies after it decides, as the page says."""
+    reader = CountingDecoder(encode(INDICES, tiny_frequencies))
+    for row in tiny_frequencies:
+        reader.decode(row)
+    assert reader.range > offset
+    point = 0
+    for word in [*words(encode(INDICES, tiny_frequencies)), 0][: reader.words.used]:
+        point = point << 32 | word
+    moved = (point + offset - reader.offset).to_bytes(4 * reader.words.used, "big")
+    decoder = Decoder(np.frombuffer(moved, ">u4").astype("<u4").tobytes())
+    assert decoder.decode(tiny_frequencies).tolist() == INDICES
+    with nullcontext() if ends else pytest.raises(BitstreamError, match="left over"):
         decoder.finish()

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import fsspec
 import numpy as np
@@ -20,7 +22,7 @@ from PIL import Image
 from hvqcodec import Codec, FileError, HvqWarning, MissingError, ModelError
 from hvqcodec.batch import Record, Settings, Summary, run
 from hvqcodec.batch.inputs import find_jobs
-from hvqcodec.batch.work import Job, Worker
+from hvqcodec.batch.work import Job, Outcome, Worker
 from tests.helpers import TINY, Pixels
 from tests.test_cli import COMMAND, MODEL, call, environment
 
@@ -104,6 +106,21 @@ class TestJobs:
             jobs = find_jobs([name])
             assert {job.output for job in jobs} == expected
             assert {job.input.split("://")[0] for job in jobs} == {name.split("://")[0]}
+
+    def test_of_a_url_whose_path_is_all_of_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As those of HTTP are."""
+        system = Mock(spec=["isdir", "unstrip_protocol"])
+        system.isdir.return_value = False
+        system.unstrip_protocol.side_effect = str
+        monkeypatch.setattr(fsspec.core, "url_to_fs", lambda name: (system, name))
+        url = "https://host/shelf/a.jpg"
+        assert find_jobs([url]) == [Job(url, "a.hvq")]
+
+    def test_names_that_differ_in_capitals_alone(self, photos: Path) -> None:
+        """Some file systems hold them for one."""
+        shutil.copy(photos / "b.jpg", photos / "A.jpg")
+        names = {job.output for job in find_jobs([str(photos)])}
+        assert names == OUTPUTS - {"a.hvq"} | {"a.png.hvq", "A.jpg.hvq"}
 
     def test_urls_need_an_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "fsspec", None)
@@ -429,7 +446,8 @@ def test_settings_that_come_to_the_same() -> None:
         return Settings(str(TINY), "cpu", 1, choices).digest()
 
     unsaid = {"bpp": None, "strip": False, "effort": "fast", "ratios": None, "tile": 512}
-    assert digest(quality=50.0) == digest(quality=50.0, **unsaid)
+    assert digest(quality=50.0) == digest(quality=50.0, **unsaid) == digest(quality=50) == digest()
+    assert digest(bpp=1) == digest(bpp=1.0)
     assert digest(quality=0) not in (digest(), digest(quality=False))
     assert digest() != digest(effort="best")
 
@@ -441,3 +459,23 @@ def test_a_card_that_is_none(tmp_path: Path, photos: Path) -> None:
         model.with_suffix(".json").write_text(card)
         with pytest.raises(ModelError, match="not the card of a model"):
             Settings(str(model), "cpu", 1, {}).digest()
+
+
+def test_a_photo_that_changes_while_it_is_coded_is_coded_again(
+    photos: Path, tmp_path: Path, astronaut: Pixels
+) -> None:
+    photo, worker = photos / "a.png", Worker(SETTINGS)
+
+    def engine(*_: object) -> Iterator[tuple[Job, Outcome]]:
+        outcome = worker.encode(str(photo))
+        Image.fromarray(astronaut[100:148, 180:260]).save(photo)
+        yield Job(str(photo), "a.hvq"), outcome
+
+    jobs = find_jobs([str(photo)])
+    assert run(jobs, tmp_path / "out", SETTINGS, engine=engine).encoded == 1
+    assert run(jobs, tmp_path / "out", SETTINGS, engine=engine, overwrite=True).skipped == 0
+
+
+def test_no_workers(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="workers must be at least 1"):
+        run([], tmp_path, SETTINGS, workers=0)

@@ -637,6 +637,13 @@ def test_closed_streams_are_named(folder: Path, descriptor: int, words: str) -> 
     assert contents(folder) == before
 
 
+@pytest.mark.skipif(os.name != "posix", reason="closes a stream as shells do")
+def test_nobody_to_complain_to_is_no_fault(folder: Path) -> None:
+    words = ["sh", "-c", '"$@" 2>&-', "sh", *COMMAND, "encode", "photo.png", *MODEL]
+    subprocess.run(words, cwd=folder, env=environment(), check=True)
+    assert probe(folder / "photo.hvq").width
+
+
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
 def test_too_little_memory_is_said_in_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception

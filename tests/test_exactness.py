@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hvqcodec import Codec
-from tests.helpers import TESTS, Pixels
+from tests.helpers import TESTS, TINY, Pixels
 from tests.make_golden import SYMBOLS
 from tests.test_golden import FOLDERS, digests, normative_of, read
 
@@ -84,6 +84,7 @@ def test_whole_files_do_not_depend_on_the_default_type(codec: Codec, coffee: Pix
     data = codec.compress(crop, bpp=0.14)
     with default_dtype(torch.float64):
         assert codec.compress(crop, bpp=0.14) == data
+        assert Codec.load(TINY).compress(crop, bpp=0.14) == data
         decoded = codec.decompress(data, "numpy")
     np.testing.assert_array_equal(decoded, codec.decompress(data, "numpy"))
 
@@ -95,6 +96,7 @@ def test_whole_files_do_not_depend_on_the_default_device(codec: Codec, coffee: P
     expected = codec.decompress(data, "numpy")
     with torch.device("meta"):
         assert codec.compress(crop, bpp=0.14) == data
+        assert Codec.load(TINY).compress(crop, bpp=0.14) == data
         np.testing.assert_array_equal(codec.decompress(data, "numpy"), expected)
 
 

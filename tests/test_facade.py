@@ -18,6 +18,7 @@ from hvqcodec import (
     Codec,
     FileError,
     HvqError,
+    HvqWarning,
     ImageError,
     ModelError,
     RateError,
@@ -268,3 +269,10 @@ def test_bytes_of_every_kind(folder: Path, coded: bytes, kind: Callable[[bytes],
 
 def test_type_checkers_may_use_the_annotations() -> None:
     assert (Path(hvqcodec.__file__).parent / "py.typed").is_file()
+
+
+def test_a_notice_names_the_line_that_asked(astronaut: Pixels) -> None:
+    image = Image.fromarray(astronaut[:32, :48]).convert("1")
+    with pytest.warns(HvqWarning, match="1 bit") as caught:
+        hvqcodec.compress(image)
+    assert [warning.filename for warning in caught] == [__file__]

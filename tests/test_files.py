@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hvqcodec import FileError
-from hvqcodec.files import check_output, read_file, write_atomically
+from hvqcodec.files import check_output, named, read_file, write_atomically
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -225,3 +225,13 @@ def test_a_read_only_folder_is_noticed_before_any_work(
         monkeypatch.setattr(os, "access", access)
     with pytest.raises(FileError, match="not to be written in"):
         check_output(tmp_path / "new.hvq", tmp_path / "photo.png", False)
+
+
+def test_what_is_no_ordinary_file_is_not_to_be_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="is no ordinary file"):
+        check_output(Path(os.devnull), tmp_path / "photo.png", False)
+
+
+def test_a_name_with_a_nul_names_no_file() -> None:
+    with pytest.raises(FileError, match="names no file"):
+        named("photo\0.png")

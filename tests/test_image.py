@@ -1,5 +1,6 @@
 import io
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -214,12 +215,13 @@ def test_floating_point_images_are_refused() -> None:
         read_picture(Image.new("F", (8, 8), 0.5))
 
 
-def sixteen_bit_png(pixels: Pixels, kind: int) -> io.BytesIO:
-    """Pillow writes none in colour."""
+def sixteen_bit_png(pixels: Pixels, kind: int, *extra: tuple[bytes, bytes]) -> io.BytesIO:
+    """Pillow writes none in colour. extra: further chunks."""
     height, width = pixels.shape[:2]
     rows = (257 * pixels.astype(">u2")).astype(">u2").reshape(height, -1)
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+        *extra,
         (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
         (b"IEND", b""),
     ]
@@ -242,6 +244,22 @@ def test_sixteen_bit_png(crop: Image.Image, kind: int, channels: int) -> None:
         np.testing.assert_array_equal(picture.alpha, pixels[:, :, 3])
     else:
         assert picture.alpha is None
+
+
+@pytest.mark.filterwarnings("ignore:an image of 16 bits")
+def test_the_transparent_colour_of_sixteen_bits_is_kept(crop: Image.Image) -> None:
+    pixels = rgb(crop)
+    hidden = struct.pack(">3H", *(257 * int(value) for value in pixels[3, 5]))
+    picture = read_picture(sixteen_bit_png(pixels, 2, (b"tRNS", hidden)))
+    expected = np.where((pixels == pixels[3, 5]).all(2), 0, 255)
+    np.testing.assert_array_equal(picture.alpha, expected)
+
+
+@pytest.mark.filterwarnings("ignore:an image of 16 bits")
+@pytest.mark.parametrize("value", [-1, 65536])
+def test_more_than_sixteen_bits_are_refused(value: int) -> None:
+    with pytest.raises(ImageError, match="32 bits per channel: scale it"):
+        read_picture(Image.fromarray(np.array([[0, value]], np.int32)))
 
 
 def test_notices_are_told_from_damage_where_warnings_are_errors(
@@ -333,7 +351,7 @@ def test_an_unreadable_profile_changes_nothing(
 def test_several_frames_are_refused(crop: Image.Image, tmp_path: Path, suffix: str) -> None:
     other = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     path = written(crop, tmp_path / f"two{suffix}", save_all=True, append_images=[other])
-    with pytest.raises(ImageError, match="animation"):
+    with pytest.raises(ImageError, match="it holds 2 pictures, as an animation or pages"):
         read_picture(path)
     single = written(crop.convert("P"), tmp_path / f"one{suffix}")
     assert read_picture(single).rgb.shape == (50, 70, 3)
@@ -421,6 +439,8 @@ def test_a_tensor_that_learns_is_read(crop: Image.Image) -> None:
         (torch.zeros(3, 8, 8, dtype=torch.int64), "uint8 or floats in .*, not torch.int64"),
         (torch.zeros(3, 8, 8, dtype=torch.bool), "uint8 or floats"),
         (torch.zeros(3, 8, 8, dtype=torch.complex64), "uint8 or floats"),
+        (torch.zeros(3, 8, 8).to_sparse(), "must be dense"),
+        (torch.zeros(3, 8, 8, device="meta"), "must be dense"),
     ],
     ids=lambda value: (
         f"{value.dtype}{tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""
@@ -442,6 +462,21 @@ def test_one_bad_float_among_many_is_enough() -> None:
 def test_strided_arrays_are_read(astronaut: Pixels) -> None:
     view = astronaut[100:200:2, 300:200:-2, ::-1]
     np.testing.assert_array_equal(read_picture(view).rgb, view)
+
+
+def test_bytes_with_gaps_are_read(crop: Image.Image) -> None:
+    file = io.BytesIO()
+    crop.save(file, "PNG")
+    spread = np.repeat(np.frombuffer(file.getvalue(), np.uint8), 2).tobytes()
+    np.testing.assert_array_equal(read_picture(memoryview(spread)[::2]).rgb, rgb(crop))
+
+
+def test_a_file_without_a_name_is_not_called_by_its_number() -> None:
+    with (
+        tempfile.TemporaryFile() as file,
+        pytest.raises(ImageError, match=r"^the image: cannot be"),
+    ):
+        read_picture(file)
 
 
 def test_an_image_without_pixels_is_refused() -> None:

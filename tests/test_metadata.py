@@ -2,6 +2,7 @@ import io
 import struct
 import tracemalloc
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -465,3 +466,39 @@ def test_metadata_takes_nothing_from_the_image(
     bare = codec.compress(crop)
     assert Bitstream.from_bytes(rich).image_bytes == len(bare) < len(rich) - 400
     np.testing.assert_array_equal(codec.decompress(rich), codec.decompress(bare))
+
+
+@ORDERS
+def test_a_thumbnail_that_begins_as_none_is_not_believed(order: str) -> None:
+    """What it claims are other bytes."""
+    exif = exif_with_thumbnail(order, behind=True)
+    begin = exif.index(thumbnail())
+    spoilt = exif[:begin] + b"\0" + exif[begin + 1 :]
+    assert thumbnail()[1:] in without_thumbnail(spoilt)
+
+
+def test_a_resolution_of_megabytes_is_refused_at_once(
+    codec: Codec, cat: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(body: bytes, what: str) -> list[int]:
+        raise AssertionError("number by number")
+
+    data = with_section(codec.compress(cat[:32, :48]), Section.DPI, b"\1" * 10_000_000)
+    monkeypatch.setattr(metadata_module, "varints", read)
+    with pytest.raises(BitstreamError, match="the resolution is damaged"):
+        codec.decompress(data)
+
+
+def test_a_resolution_that_pillow_makes_up_is_none(cat: Pixels, tmp_path: Path) -> None:
+    """A JPEG file with EXIF that has none, and no unit of its own."""
+    exif, path = Image.Exif(), tmp_path / "cat.jpg"
+    exif[ExifTags.Base.Make] = "somebody"
+    Image.fromarray(cat).save(path, exif=exif)
+    with Image.open(path) as image:
+        assert image.info["dpi"] == (72, 72)
+        assert Metadata.of(image).dpi is None
+    exif[ExifTags.Base.XResolution] = exif[ExifTags.Base.YResolution] = 300.0
+    exif[ExifTags.Base.ResolutionUnit] = 2
+    Image.fromarray(cat).save(path, exif=exif)
+    with Image.open(path) as image:
+        assert Metadata.of(image).dpi == (300, 300)

@@ -4,6 +4,7 @@ import io
 import pickle
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -16,7 +17,15 @@ from torch.utils.data import DataLoader, Dataset
 import hvqcodec
 import hvqcodec.pillow
 from hvqcodec import Codec
-from hvqcodec.bitstream import MAX_HEADER_BYTES, SIGNATURE, Section
+from hvqcodec.bitstream import (
+    FINGERPRINT_BYTES,
+    MAX_HEADER_BYTES,
+    SIGNATURE,
+    VERSION,
+    Mode,
+    Section,
+    varint,
+)
 from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT, list_models
 from tests.helpers import Pixels, psnr, with_section
@@ -81,6 +90,16 @@ def test_opening_needs_no_torch(tmp_path: Path, rich: bytes) -> None:
     command = [sys.executable, "-c", script]
     said = subprocess.check_output(command, cwd=tmp_path, env=environment(), text=True)
     assert said.split("\n")[0] == "(96, 64) False"
+
+
+def test_a_length_that_a_file_only_claims_takes_no_memory() -> None:
+    lengths = {Section.SYMBOL_CRC: 4, Section.PAYLOAD: 4, Section.EXIF: 2**35 - 1}
+    header = SIGNATURE + bytes([VERSION]) + bytes(FINGERPRINT_BYTES)
+    header += b"".join(map(varint, (96, 64, Mode.RGB, len(lengths))))
+    header += b"".join(bytes([kind]) + varint(length) for kind, length in lengths.items())
+    header += zlib.crc32(header).to_bytes(4, "little")
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(header))
 
 
 def test_a_file_that_comes_in_pieces(rich: bytes) -> None:

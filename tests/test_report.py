@@ -178,6 +178,8 @@ def test_command(tmp_path: Path, cat: Pixels) -> None:
 def test_a_rate_below_the_least(codec: Codec, cat: Pixels) -> None:
     with pytest.raises(RateError, match="the smallest file"):
         compare(cat, [0.001, 0.0001], codec)
+    with pytest.raises(RateError, match="at least one rate"):
+        compare(cat, [], codec)
     with pytest.raises(RateError, match="positive"):
         compare(cat, [0.9, -1], codec)
 

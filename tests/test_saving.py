@@ -227,9 +227,15 @@ def test_srgb_stays_srgb(photo: Pixels, suffix: str) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_suffixes_in_any_case(photo: Pixels, suffix: str) -> None:
+    mode = "L" if suffix == ".pgm" else "RGB"
     for written in (suffix, suffix.upper()):
-        data = to_file_bytes(decoded(photo, "RGB", Metadata()), written)
+        data = to_file_bytes(decoded(photo, mode, Metadata()), written)
         assert reopened(data).format == FORMATS[suffix]
+
+
+def test_a_file_for_grey_takes_no_colours(photo: Pixels) -> None:
+    with pytest.raises(ImageError, match=r"holds no colours: use \.ppm"):
+        to_file_bytes(decoded(photo, "RGB", Metadata()), ".pgm")
 
 
 @pytest.mark.parametrize("suffix", ["", ".", ".hvq", ".gif", "png", ".png "])

@@ -21,9 +21,10 @@ VERSION = 1
 FINGERPRINT_BYTES = 8
 MAX_SIDE = 1 << 24
 MAX_SECTIONS = 64
-_MAX_VARINT = 5
+MAX_VARINT = 5
+"""Bytes."""
 MAX_HEADER_BYTES = (
-    len(SIGNATURE) + 1 + FINGERPRINT_BYTES + 4 * _MAX_VARINT + MAX_SECTIONS * (1 + _MAX_VARINT) + 4
+    len(SIGNATURE) + 1 + FINGERPRINT_BYTES + 4 * MAX_VARINT + MAX_SECTIONS * (1 + MAX_VARINT) + 4
 )
 
 
@@ -216,7 +217,7 @@ class _Reader:
     def varint(self, what: str) -> int:
         """LEB128: 7 bits a byte, the lowest first; at most 5 bytes, the shortest form."""
         value = 0
-        for shift in range(0, 7 * _MAX_VARINT, 7):
+        for shift in range(0, 7 * MAX_VARINT, 7):
             byte = self.take(1, what)[0]
             value |= (byte & 127) << shift
             if byte < 128:

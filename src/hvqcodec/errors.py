@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_PACKAGE = os.path.dirname(__file__) + os.sep
+
 
 class HvqError(Exception):
     """Base of every error that hvqcodec raises on purpose. One line, saying what to do."""
@@ -85,8 +87,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def notice(message: str) -> None:
     """Warn of something that was done otherwise than one might expect, where it was asked for."""
-    if sys.version_info >= (3, 12):
-        package = os.path.dirname(__file__)
-        warnings.warn(message, HvqWarning, skip_file_prefixes=(package,))
-    else:
-        warnings.warn(message, HvqWarning, stacklevel=3)
+    frame, level = sys._getframe(1), 2
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, HvqWarning, stacklevel=level)

@@ -24,10 +24,10 @@ def check_output(output: Path, source: Path, overwrite: bool) -> None:
             return
         if output.exists() and source.exists() and output.samefile(source):
             raise FileError(f"{output} is the input itself: give another output")
-        if not overwrite:
-            raise exists_already(output)
         if output.exists() and not output.is_file():
             raise FileError(f"{output} is no ordinary file: give another output")
+        if not overwrite:
+            raise exists_already(output)
 
 
 def exists_already(path: Path) -> FileError:
@@ -48,7 +48,7 @@ def file_errors(path: Path) -> Iterator[None]:
 def named(path: str | PathLike[str]) -> Path:
     """Raises FileError for what can name no file."""
     found = Path(path)
-    if not found.name:
+    if not found.name or "\0" in found.name:
         raise FileError(f"{str(path)!r} names no file")
     return found
 

@@ -70,11 +70,12 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
     if isinstance(source, np.ndarray):
         return _from_pil(_from_array(source), strip, max_pixels)
     if isinstance(source, bytes | bytearray | memoryview):
-        source = BytesIO(source)
+        source = BytesIO(bytes(source))
     is_path = isinstance(source, str | PathLike)
     if not (is_path or isinstance(source, Image.Image) or hasattr(source, "read")):
         raise TypeError(f"an image, its file or its bytes are wanted, not {source!r:.60}")
-    name = source if is_path else getattr(source, "name", "the image")
+    name = source if is_path else getattr(source, "name", None)
+    name = name if isinstance(name, str | PathLike) else "the image"
     try:
         if isinstance(source, Image.Image):
             return _from_pil(source, strip, max_pixels)
@@ -101,6 +102,8 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
 
 
 def _from_tensor(image: Tensor) -> Pixels:
+    if image.layout != torch.strided or image.device.type == "meta":
+        raise ImageError("a tensor must be dense, and hold numbers")
     if image.ndim != 3 or image.shape[0] not in (1, 2, 3, 4):
         raise ImageError(
             "a tensor must be one image of shape (C, H, W) with 1 to 4 channels, "
@@ -147,7 +150,9 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
     # An MPO is a JPEG with a second picture behind the first, not an animation.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise ImageError("an animation cannot be encoded: pass a copy of one of its frames")
+        raise ImageError(
+            f"it holds {image.n_frames} pictures, as an animation or pages: encode a copy of one"  # type: ignore[attr-defined]
+        )
     _check_size(image, max_pixels)
     if image.mode == "F":
         raise ImageError("an image of floating-point numbers has no range: convert it to 8 bits")
@@ -185,7 +190,9 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Mode L, LA, RGB or RGBA."""
     if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32
         values = np.asarray(image)
-        grey = values.clip(0, 65535).astype(np.float32) / 257
+        if values.min() < 0 or values.max() > 65535:
+            raise ImageError("an image of 32 bits per channel: scale it to 8 or 16 bits")
+        grey = values.astype(np.float32) / 257
         result = Image.fromarray(np.round(grey).astype(np.uint8))
         if "transparency" in image.info:  # the one value that is
             result.putalpha(
@@ -194,6 +201,10 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         return result
     if image.mode in ("La", "RGBa"):
         return image.convert(image.mode.upper())
+    colour = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(colour, tuple) and max(colour) > 255:
+        image = image.copy()  # of 16 bits still, where the pixels have lost their lower 8
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
     is_grey = image.mode in ("1", "L", "LA")
     return image.convert(("L" if is_grey else "RGB") + "A" * image.has_transparency_data)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import ExifTags, Image, ImageOps
 
-from hvqcodec.bitstream import Section, varint, varints
+from hvqcodec.bitstream import MAX_VARINT, Section, varint, varints
 from hvqcodec.colour import is_srgb, srgb_profile, to_srgb
 from hvqcodec.errors import BitstreamError, TooMuchMetadataError, notice
 from hvqcodec.limits import MAX_METADATA_BYTES
@@ -22,6 +22,7 @@ MAX_DPI = 65_535
 """The most that JPEG can say."""
 _DPI_STEPS = 100
 """To one dot per inch."""
+_DPI_MAX_BYTES = 2 * MAX_VARINT
 
 _DESCRIPTIVE = (270, 271, 272, 305, 306, 315, 33432)
 """EXIF tags of a TIFF file that speak of the photo rather than of the file: description,
@@ -80,7 +81,7 @@ class Metadata:
                 notice(f"the {name} of {len(piece)} bytes is too large and was left out")
                 pieces[name] = b""
         icc, exif, xmp = pieces.values()
-        return cls(icc, exif, xmp, _sensible_dpi(info.get("dpi")))
+        return cls(icc, exif, xmp, _dpi_of(image))
 
     def attach_to(self, image: Image.Image) -> None:
         """Put it where Pillow's own readers do."""
@@ -135,10 +136,23 @@ def inflate(body: bytes | None, what: str, max_bytes: int) -> bytes:
 
 
 def _dpi(body: bytes) -> tuple[float, float]:
-    dpi = _sensible_dpi([value / _DPI_STEPS for value in varints(body, "resolution")])
+    values = varints(body, "resolution") if len(body) <= _DPI_MAX_BYTES else []
+    dpi = _sensible_dpi([value / _DPI_STEPS for value in values])
     if not dpi:
         raise BitstreamError("the resolution is damaged")
     return dpi
+
+
+def _dpi_of(image: Image.Image) -> tuple[float, float] | None:
+    if image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2):
+        # Pillow makes up 72 where there is EXIF that says nothing of it.
+        try:
+            if ExifTags.Base.XResolution not in image.getexif():
+                return None
+        # On damaged EXIF Pillow raises errors of every kind.
+        except Exception:
+            return None
+    return _sensible_dpi(image.info.get("dpi"))
 
 
 def _sensible_dpi(dpi: object) -> tuple[float, float] | None:
@@ -214,7 +228,10 @@ def without_thumbnail(exif: bytes) -> bytes:
     kept[link : link + 4] = bytes(4)
     regions = [(second, second + 2 + 12 * count + 4)]
     for start, size in ((0x201, 0x202), (0x111, 0x117)):  # JPEG, or one strip of pixels
-        regions.append((tags.get(start, 0), tags.get(start, 0) + tags.get(size, 0)))
+        begin = tags.get(start, 0)
+        # Where no JPEG begins there may be anything.
+        if start != 0x201 or exif[begin : begin + 2] == b"\xff\xd8":
+            regions.append((begin, begin + tags.get(size, 0)))
     for begin, end in sorted(regions, reverse=True):
         # What claims the bytes of the first directory is not believed.
         if link + 4 <= begin < end <= len(exif):

@@ -11,6 +11,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import SEEK_END
 from typing import IO, Any
 
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -43,6 +44,9 @@ class HvqImageFile(ImageFile.ImageFile):
         try:
             header = Header.from_bytes(self._read(slice(0, MAX_HEADER_BYTES)))
             spans = {kind: span for kind, span in header.spans().items() if kind in METADATA}
+            # Before memory is taken for what the file only claims to hold.
+            if any(span.stop > self._fp_or_error().seek(0, SEEK_END) for span in spans.values()):
+                raise BitstreamError("the file is truncated")
             bodies = {kind: self._read(span) for kind, span in spans.items()}
             Metadata.from_sections(bodies).attach_to(self)
         except BitstreamError as error:

@@ -54,6 +54,8 @@ def to_file_bytes(image: Image.Image, suffix: str) -> bytes:
     sides that the format cannot hold.
     """
     name = format_of(suffix)
+    if suffix.lower() == ".pgm" and image.mode not in ("L", "LA"):
+        raise ImageError("a .pgm file holds no colours: use .ppm")
     if name in ("JPEG", "PPM") and image.mode in ("LA", "RGBA"):
         image = over_white(image)
         notice(f"{name} holds no transparency: the image was laid over white")

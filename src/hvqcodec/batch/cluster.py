@@ -35,6 +35,7 @@ class Actor:
             "seconds": outcome.seconds,
             "error": outcome.error or "",
             "notices": "\n".join(outcome.notices),
+            "photo": outcome.photo or "",
         }
 
 
@@ -64,8 +65,8 @@ def encode_on_cluster(
     try:
         for row in encoded.iter_rows():
             notices = row["notices"].split("\n") if row["notices"] else []
-            outcome = Outcome(row["data"] or None, row["seconds"], row["error"] or None, notices)
-            yield jobs[row["number"]], outcome
+            file, error, photo = (row[name] or None for name in ("data", "error", "photo"))
+            yield jobs[row["number"]], Outcome(file, row["seconds"], error, notices, photo)
     except ray.exceptions.RayError as error:
         last = str(error).strip().splitlines()[-1]
         raise HvqError(f"Ray gave up: {last}") from error

@@ -38,9 +38,10 @@ def find_jobs(names: Iterable[str]) -> list[Job]:
             seen.add(identity)
             found[source] = place
     outputs = {source: place.with_suffix(".hvq") for source, place in found.items()}
-    shared = Counter(outputs.values())
+    # Not every file system tells capitals from small letters.
+    shared = Counter(str(output).casefold() for output in outputs.values())
     for source, place in found.items():
-        if shared[outputs[source]] > 1:
+        if shared[str(outputs[source]).casefold()] > 1:
             outputs[source] = place.with_name(f"{place.name}.hvq")
     first: dict[PurePosixPath, str] = {}
     for source, output in outputs.items():
@@ -90,7 +91,7 @@ def _expand_url(name: str) -> Iterator[Found]:
         elif system.isdir(path):
             base, places = path, [p for p in sorted(system.find(path)) if is_image(p)]
         else:
-            base, places = str(PurePosixPath(path).parent), [path]
+            base, places = path.rpartition("/")[0], [path]
     # Each kind of storage has errors of its own, and packages of its own that may be missing.
     except Exception as error:
         raise FileError(f"{name}: cannot be read ({' '.join(str(error).split())})") from error

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hvqcodec.batch.manifest import Manifest
@@ -49,6 +49,8 @@ def run(
     Raises ModelError, and FileError for the folder and the manifest; what is wrong with an
     image is in its record.
     """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
     digest = settings.digest()
     with file_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +112,7 @@ def _write(job: Job, outcome: Outcome, path: Path, overwrite: bool) -> Outcome:
             check_output(path, Path(job.input), overwrite)
             write_atomically(path, outcome.data, overwrite)
     except (HvqError, OSError) as error:
-        return Outcome(None, outcome.seconds, str(error), outcome.notices)
+        return replace(outcome, data=None, error=str(error), photo=None)
     return outcome
 
 
@@ -133,7 +135,7 @@ def _finish(
         notices=outcome.notices,
         sha256=hashlib.sha256(data).hexdigest() if data else None,
         settings=digest,
-        photo=photo_digest(job) if data else None,
+        photo=outcome.photo,
     )
     append(record)
     if outcome.error:

@@ -7,13 +7,14 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory
+from hvqcodec.files import read_file
 from hvqcodec.models.cards import card_of
 from hvqcodec.optional import require
+from hvqcodec.rate import DEFAULT_QUALITY
 
 _WITHOUT_TRACE = ("tile", "max_pixels", "progress")
 """Choices that leave none in the file."""
@@ -34,11 +35,11 @@ class Settings:
         """Equal where equal files come out. Raises ModelError."""
         weights = card_of(self.model)["sha256"]  # models of one fingerprint may differ in it
         given = {
-            name: value
+            name: float(value) if name in ("quality", "bpp") else value
             for name, value in self.choices.items()
             # What comes to the same as leaving it out; 0 is neither of these.
             if name not in _WITHOUT_TRACE and value is not None and value is not False
-            if (name, value) != ("effort", "fast")
+            if (name, value) not in (("effort", "fast"), ("quality", DEFAULT_QUALITY))
         }
         text = json.dumps([weights, given], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -60,6 +61,8 @@ class Outcome:
     seconds: float
     error: str | None = None
     notices: list[str] = field(default_factory=list)
+    photo: str | None = None
+    """SHA-256 of the input, if it was encoded."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Record:
     settings: str
     """A digest of the model and the choices."""
     photo: str | None = None
-    """SHA-256 of the input, if that is a file; releases before 0.8 did not note it."""
+    """SHA-256 of the input; releases before 0.8 did not note it."""
 
     def to_line(self) -> str:
         """JSON in ASCII: names may hold what ends a line, or what is no UTF-8."""
@@ -107,11 +110,13 @@ class Worker:
 
     def encode(self, source: str) -> Outcome:
         """Never raises for what is wrong with an image, its file or its rate."""
-        begin, data, fault = time.perf_counter(), None, None
+        begin, data, fault, photo = time.perf_counter(), None, None, None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                data = self.codec.compress(open_source(source), **self.choices)
+                content = read_source(source)
+                data = self.codec.compress(content, **self.choices)
+                photo = hashlib.sha256(content).hexdigest()
             except HvqError as error:
                 fault = " ".join(str(error).split())
             except (MemoryError, RuntimeError) as error:
@@ -119,19 +124,20 @@ class Worker:
                     raise
                 fault = "not enough memory"
         if fault and source not in fault:
-            fault = f"{source}: {fault}"
+            fault = f"{source}: {fault.removeprefix('the image: ')}"
         notices = [str(w.message) for w in caught if issubclass(w.category, HvqWarning)]
-        return Outcome(data, time.perf_counter() - begin, fault, notices)
+        return Outcome(data, time.perf_counter() - begin, fault, notices, photo)
 
 
-def open_source(source: str) -> Path | BytesIO:
-    """A path as it is; what a URL holds. Raises ImageError."""
+def read_source(source: str) -> bytes:
+    """What a path or URL holds. Raises FileError, and ImageError for URLs."""
     if not is_url(source):
-        return Path(source)
+        return read_file(Path(source))
     fsspec = require("fsspec", "remote")
     try:
         with fsspec.open(source, "rb") as file:
-            return BytesIO(file.read())
+            content: bytes = file.read()
+            return content
     # Each kind of storage has errors of its own.
     except Exception as error:
         raise ImageError(f"{source}: cannot be read ({error})") from error

@@ -17,7 +17,7 @@ from hvqcodec.batch.processes import encode_in_processes
 from hvqcodec.batch.running import Summary
 from hvqcodec.batch.work import Record
 from hvqcodec.cli.options import device_option, encoding_choices
-from hvqcodec.cli.terminal import say
+from hvqcodec.cli.terminal import is_watched, say
 
 ENGINES = {"local": encode_in_processes, "ray": encode_on_cluster}
 
@@ -113,7 +113,7 @@ def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None
         length=total,
         label="encoding",
         file=sys.stderr,
-        hidden=not sys.stderr.isatty(),
+        hidden=not is_watched(),
         show_pos=True,
         item_show_func=counts,
     ) as bar:

@@ -65,6 +65,11 @@ def say(kind: str, message: str) -> None:
     click.echo(f"{kind}: {' '.join(message.split())}", err=True)
 
 
+def is_watched() -> bool:
+    """Whether standard error is a terminal; where it is closed there is none."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 @contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[float], None]]:
     """What to call with the share that is done; it draws a bar on standard error, if that is
@@ -73,7 +78,7 @@ def progress_bar(label: str) -> Iterator[Callable[[float], None]]:
     with click.progressbar(length=100, label=label, file=sys.stderr, hidden=True) as bar:
 
         def update(share: float) -> None:
-            bar.hidden = not sys.stderr.isatty() or time.monotonic() - begin < QUIET_SECONDS
+            bar.hidden = not is_watched() or time.monotonic() - begin < QUIET_SECONDS
             bar.update(round(100 * share) - bar.pos)
 
         yield update

@@ -43,13 +43,13 @@ class Normative:
             for number, conv in enumerate(hyper.convs, 1):
                 tensors[f"hyper.{level}.conv{number}.weight"] = conv.weight
                 tensors[f"hyper.{level}.conv{number}.bias"] = conv.bias
-            formats = torch.tensor([*hyper.shifts, hyper.mask_one], dtype=torch.int32)
+            formats = torch.tensor([*hyper.shifts, hyper.mask_one], dtype=torch.int32, device="cpu")
             tensors[f"hyper.{level}.formats"] = formats
         for level, context in enumerate(self.contexts):
             for number, layer in enumerate(context.layers, 1):
                 tensors[f"context.{level}.layer{number}.weight"] = layer.weight
                 tensors[f"context.{level}.layer{number}.bias"] = layer.bias
-            formats = torch.tensor(context.shifts, dtype=torch.int32)
+            formats = torch.tensor(context.shifts, dtype=torch.int32, device="cpu")
             tensors[f"context.{level}.formats"] = formats
         return tensors
 

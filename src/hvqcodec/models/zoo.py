@@ -9,6 +9,7 @@ import hashlib
 import zlib
 from dataclasses import dataclass
 from os import PathLike
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -56,10 +57,15 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
         raise ModelError(f"{path}: the checksum differs from the card's; fetch the model again")
     try:
         tensors = load(content)
-        normative = Normative.from_tensors(
-            {k.removeprefix("normative."): v for k, v in tensors.items() if k[:10] == "normative."}
-        )
-        networks = Model(ModelConfig.from_dict(card["config"]))
+        with torch.device("cpu"):  # whatever the default device and type
+            normative = Normative.from_tensors(
+                {
+                    k.removeprefix("normative."): v
+                    for k, v in tensors.items()
+                    if k[:10] == "normative."
+                }
+            )
+            networks = Model(ModelConfig.from_dict(card["config"])).float()
         networks.load_state_dict(
             {k.removeprefix("network."): v for k, v in tensors.items() if k[:8] == "network."}
         )
@@ -71,7 +77,8 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
         ValueError,
         RuntimeError,
     ) as error:
-        raise ModelError(f"{path}: not a model of this version of hvqcodec ({error})") from error
+        reason = shorten(str(error), 200)
+        raise ModelError(f"{path}: not a model of this version of hvqcodec ({reason})") from error
     if normative.fingerprint() != card["fingerprint"]:
         raise ModelError(f"{path}: the fingerprint differs from the card's; fetch the model again")
     with torch.no_grad():

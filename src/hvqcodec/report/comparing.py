@@ -82,6 +82,8 @@ def compare(
     A rate below what the photo takes at least is left out. Raises ImageError, and RateError if
     none is left.
     """
+    if not rates:
+        raise RateError("give at least one rate")
     for rate in rates:
         check_choices(None, rate, None, None)
     original = displayed(photo)

@@ -5,6 +5,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from torch import Tensor
@@ -14,9 +15,9 @@ from hvqcodec import BitstreamError, Codec
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import decode_stream
-from hvqcodec.models.cards import card_text, list_models
+from hvqcodec.models.cards import card_text, list_models, model_path
 from tests import reference_decoder as reference
-from tests import reference_tone
+from tests import reference_synthesis, reference_tone
 from tests.helpers import TESTS, TINY, threads
 from tests.make_golden import NORMATIVE, PREFIX, SYMBOLS, digests, make
 
@@ -110,6 +111,26 @@ def test_the_decoder_of_the_page_agrees(path: Path) -> None:
     planes = reference_tone.tone(path.read_bytes())
     tone = planes and hashlib.sha256(reference_tone.tone_bytes(planes)).hexdigest()
     assert tone == expected.get("tone")
+
+
+def readable() -> list[tuple[Path, Path]]:
+    """Streams, and the model file of each, where it is at hand."""
+    models = [TINY, *(model_path(name) for name in list_models())]
+    files = {json.loads(card_text(model))["fingerprint"][:16]: model for model in models}
+    found = [(path, files.get(read(path).fingerprint.hex())) for path in STREAMS]
+    return [(path, model) for path, model in found if model]
+
+
+@pytest.mark.parametrize(
+    ("path", "model"), [pytest.param(*pair, id=name_of(pair[0])) for pair in readable()]
+)
+def test_the_pixels_of_the_page_agree(path: Path, model: Path) -> None:
+    expected = reference_synthesis.decode_pixels(str(model), path.read_bytes())
+    image = hvqcodec.decompress(path.read_bytes(), model=model)
+    found = np.asarray(image).reshape(*expected.shape[:2], -1)[
+        ..., : 3 if expected.ndim == 3 else 1
+    ]
+    assert np.abs(found.astype(int) - expected.reshape(found.shape)).max() <= 1
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=name_of)

@@ -479,3 +479,19 @@ def test_a_photo_that_changes_while_it_is_coded_is_coded_again(
 def test_no_workers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers must be at least 1"):
         run([], tmp_path, SETTINGS, workers=0)
+
+
+def test_a_script_that_its_own_workers_run_again(photos: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from hvqcodec.batch import Settings, run\n"
+        "from hvqcodec.batch.inputs import find_jobs\n"
+        f"settings = Settings({str(TINY)!r}, 'cpu', 1, {{}})\n"
+        f"run(find_jobs([{str(photos / 'a.png')!r}]), Path('out'), settings)\n"
+    )
+    words = [sys.executable, str(script)]
+    subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, check=True)
+    (record,) = records(tmp_path / "out")
+    assert record.error
+    assert 'is the script without `if __name__ == "__main__":`?' in record.error

@@ -14,6 +14,9 @@ from hvqcodec.batch.work import Job, Outcome, Settings, Worker
 ATTEMPTS = 2
 """A job whose process ends is tried again, in case the job was not the reason."""
 
+UNSTARTED = 'out of memory? or is the script without `if __name__ == "__main__":`?'
+"""Why a process ends, if none has brought anything yet: it imports the script that began it."""
+
 
 def encode_in_processes(
     settings: Settings, jobs: Sequence[Job], workers: int
@@ -23,6 +26,7 @@ def encode_in_processes(
     waiting = [(job, ATTEMPTS) for job in reversed(jobs)]
     idle = [_pool() for _ in range(min(workers, len(jobs)))]
     running: dict[Future[Outcome], tuple[ProcessPoolExecutor, Job, int, float]] = {}
+    reason = UNSTARTED
     try:
         while waiting or running:
             while waiting and idle:
@@ -38,13 +42,14 @@ def encode_in_processes(
                 pool, job, attempts, begin = running[future]
                 try:
                     yield job, future.result()
+                    reason = "out of memory?"
                 except BrokenProcessPool:
                     pool.shutdown()
                     pool = _pool()
                     if attempts:
                         waiting.append((job, attempts))
                     else:
-                        fault = f"{job.input}: its process ended (out of memory?)"
+                        fault = f"{job.input}: its process ended ({reason})"
                         yield job, Outcome(None, time.perf_counter() - begin, fault)
                 del running[future]
                 idle.append(pool)

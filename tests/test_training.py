@@ -676,6 +676,17 @@ def test_log_priors_stay_finite_where_a_level_is_never_sent(cat: Pixels) -> None
         assert torch.isfinite(hyperprior(networks, level).log_prior).all()
 
 
+def test_log_priors_stay_finite_where_an_index_never_comes(cat: Pixels) -> None:
+    networks, unused = networks_of_tiny(), 5
+    for level in range(3):
+        hyperprior(networks, level).log_prior.data[unused] = -150.0
+    export.fit_log_priors(networks, [cat[:128, :128]], load_model(TINY).normative.map_tables)
+    for level in range(3):
+        log_prior = hyperprior(networks, level).log_prior
+        assert torch.isfinite(log_prior).all()
+        assert log_prior.argmin() == unused
+
+
 def test_the_survey_counts_what_is_sent(photos: Path) -> None:
     networks, loaded = load_model(TINY).networks, load_photos([photos])
     map_tables = load_model(TINY).normative.map_tables

@@ -175,11 +175,12 @@ def fit_log_priors(
     for level in range(3):
         log_prior = hyperprior(networks, level).log_prior
         for _ in range(rounds):
-            expected = torch.zeros_like(log_prior)
-            counts = torch.zeros_like(log_prior)
+            # In doubles: single ones make nothing of an index that never comes, and 0 / 0 of it.
+            expected = torch.zeros_like(log_prior, dtype=torch.float64)
+            counts = torch.zeros_like(expected)
             for symbols in seen:
                 for log_p, index in index_log_probabilities(networks, symbols, level):
-                    expected += log_p.exp().sum(0)
+                    expected += log_p.double().exp().sum(0)
                     counts += torch.bincount(index, minlength=len(counts))
             # Eight imagined codes, spread as expected, steady the rare indices.
             prior_weight = 8 * expected / expected.sum().clamp_min(1)

@@ -124,8 +124,8 @@ def start_from(
     name: str, config: dict[str, Any], fresh: Sequence[str] = ()
 ) -> tuple[Model, list[dict[str, Any]]]:
     """The weights of a model or of a checkpoint, but for those whose names hold one of
-    `fresh`, and with contexts added if the config asks for them and they have none; and the
-    runs that led there, for the card."""
+    `fresh`, and with contexts and blocks of trunks added that the config asks for and they
+    lack (a block begins as nothing); and the runs that led there, for the card."""
     if (Path(name) / "facts.json").exists():
         tensors, facts = checkpoint.load(Path(name))
         sizes, state = facts["config"], {k[4:]: v for k, v in tensors.items() if k[:4] == "ema."}
@@ -139,7 +139,7 @@ def start_from(
         runs = loaded.card["training"].get("runs", [])
     model = Model(ModelConfig.from_dict(sizes | config))
     begun = model.state_dict()
-    added = {k: v for k, v in begun.items() if k.startswith("contexts.")}
+    added = {k: v for k, v in begun.items() if k.startswith("contexts.") or ".trunk" in k}
     anew = {k: v for k, v in begun.items() if holds_any(k, fresh)}
     kept = {k: v for k, v in state.items() if not holds_any(k, fresh)}
     try:

@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hvqcodec import Codec
+from hvqcodec.models.zoo import load_model
 from tests.helpers import TINY, Pixels
+from tests.test_tone import bare
 from training import checkpoint, graft, train
 from training.data import batches, load_photos
 from training.masks import EncoderMaps
@@ -191,6 +193,24 @@ def test_the_synthesis_of_another_codebook_is_refused(realism: Realism, options:
         graft.graft(str(TINY), options.run / "checkpoint", output)
     assert not output.exists()
     assert checkpoint.load(options.run / "checkpoint")[1]["steps"] == 0
+
+
+def test_a_synthesis_that_has_grown_is_grafted(options: Namespace, astronaut: Pixels) -> None:
+    """It begins as what it was, since new blocks begin as nothing."""
+    sizes = load_model(TINY).networks.config.synthesis_blocks
+    options.config = {"synthesis_blocks": [blocks + 1 for blocks in sizes]}
+    grown = Realism(options)
+    grown.options.run.mkdir(exist_ok=True)
+    grown.save()
+    output = options.run / "model.safetensors"
+    graft.main([str(TINY), str(options.run / "checkpoint"), str(output)])
+    assert graft.is_graft(load_file(output), load_file(TINY), graft.SYNTHESIS)
+    old, new = Codec.load(TINY), Codec.load(output)
+    blocks = len(new.model.networks.synthesis.trunk8), len(old.model.networks.synthesis.trunk8)
+    assert blocks[0] == blocks[1] + 1
+    data = bare(old.compress(astronaut[:128, 128:288], quality=50))  # the tone is of one alone
+    shown = [np.asarray(codec.decompress(data)).astype(int) for codec in (old, new)]
+    assert np.abs(shown[0] - shown[1]).max() <= 1
 
 
 def test_a_graft_is_what_reads_the_same_files() -> None:

@@ -31,9 +31,11 @@ def is_graft(
 ) -> bool:
     """Whether two models differ in nothing else; so in nothing that decides how files are read
     or, if the synthesis alone was taken, written."""
-    return tensors.keys() == model.keys() and all(
-        value.equal(model[name]) for name, value in tensors.items() if not name.startswith(taken)
+    rest, own = (
+        {name: value for name, value in m.items() if not name.startswith(taken)}
+        for m in (tensors, model)
     )
+    return rest.keys() == own.keys() and all(value.equal(own[name]) for name, value in rest.items())
 
 
 def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = None) -> None:
@@ -51,7 +53,10 @@ def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = 
     present = tensors["normative.index_tables.entries"]
     if entries.shape != present.shape or (entries - present).abs().max() > ENTRIES_APART:
         raise SystemExit(f"{folder} has another codebook than {model}")
+    # Trunks may have grown, and with them the sizes that the card tells.
+    tensors = {k: v for k, v in tensors.items() if not k.startswith(TAKEN)}
     tensors |= {k: v for k, v in own.items() if k.startswith(TAKEN)}
+    card["config"] = networks.config.to_dict()
     kept = {k: v for k, v in card.items() if k not in OF_THE_PIXELS} | (told or {})
     known = card["training"].get("runs", [])
     runs = [*known, *(run for run in checkpoint.runs(facts) if run not in known)]

@@ -208,12 +208,13 @@ def test_a_payload_ends_near_its_last_symbol(
     tiny_frequencies: Floats, offset: int, ends: bool
 ) -> None:
     """Where `point - lower` lies after it decides, as the page says."""
-    reader = CountingDecoder(encode(INDICES, tiny_frequencies))
+    payload = encode(INDICES, tiny_frequencies)
+    reader = CountingDecoder(payload)
     for row in tiny_frequencies:
         reader.decode(row)
     assert reader.range > offset
     point = 0
-    for word in [*words(encode(INDICES, tiny_frequencies)), 0][: reader.words.used]:
+    for word in [*words(payload), 0][: reader.words.used]:
         point = point << 32 | word
     moved = (point + offset - reader.offset).to_bytes(4 * reader.words.used, "big")
     decoder = Decoder(np.frombuffer(moved, ">u4").astype("<u4").tobytes())

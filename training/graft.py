@@ -20,6 +20,8 @@ from training.export import half_networks, networks_of, training_facts, write_mo
 
 SYNTHESIS = ("network.synthesis.",)
 TAKEN = ("network.analysis.", "network.distortion_head.", *SYNTHESIS)
+SIZES = ("channels", "analysis_blocks", "synthesis_blocks", "detail_channels")
+"""Of what is taken; the checkpoint may differ in others, such as those of contexts."""
 ENTRIES_APART = 4
 """Units of the integer entries by which half precision may have moved the codebook."""
 OF_THE_PIXELS = ("validation", "percent_against_predecessor")
@@ -53,10 +55,11 @@ def graft(model: str, folder: Path, output: Path, told: dict[str, Any] | None = 
     present = tensors["normative.index_tables.entries"]
     if entries.shape != present.shape or (entries - present).abs().max() > ENTRIES_APART:
         raise SystemExit(f"{folder} has another codebook than {model}")
-    # Trunks may have grown, and with them the sizes that the card tells.
+    # Trunks may have grown.
     tensors = {k: v for k, v in tensors.items() if not k.startswith(TAKEN)}
     tensors |= {k: v for k, v in own.items() if k.startswith(TAKEN)}
-    card["config"] = networks.config.to_dict()
+    sizes = networks.config.to_dict()
+    card["config"] |= {name: sizes[name] for name in SIZES}
     kept = {k: v for k, v in card.items() if k not in OF_THE_PIXELS} | (told or {})
     known = card["training"].get("runs", [])
     runs = [*known, *(run for run in checkpoint.runs(facts) if run not in known)]

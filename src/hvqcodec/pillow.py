@@ -45,7 +45,8 @@ class HvqImageFile(ImageFile.ImageFile):
             header = Header.from_bytes(self._read(slice(0, MAX_HEADER_BYTES)))
             spans = {kind: span for kind, span in header.spans().items() if kind in METADATA}
             # Before memory is taken for what the file only claims to hold.
-            if any(span.stop > self._fp_or_error().seek(0, SEEK_END) for span in spans.values()):
+            file_bytes = self._fp_or_error().seek(0, SEEK_END)
+            if any(span.stop > file_bytes for span in spans.values()):
                 raise BitstreamError("the file is truncated")
             bodies = {kind: self._read(span) for kind, span in spans.items()}
             Metadata.from_sections(bodies).attach_to(self)

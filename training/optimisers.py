@@ -6,12 +6,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from training.precision import fast_dtype
+
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration of Muon (K. Jordan 2024): (N, rows, cols) -> the nearest
     matrices whose singular values are about 1."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrices.bfloat16()
+    x = matrices.to(fast_dtype(matrices.device.type))
     transposed = x.shape[-2] > x.shape[-1]
     if transposed:
         x = x.mT.contiguous()

@@ -29,6 +29,7 @@ from training import checkpoint
 from training.data import Photo, batches, load_photos
 from training.objective import Distortion, Objective, Weights, bits_per_pixel, trainable
 from training.optimisers import make_optimisers
+from training.precision import fast_dtype
 from training.validate import validate
 
 ALLOCATE_SHARE = 0.85
@@ -156,6 +157,7 @@ class Trainer:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = torch.device(options.device)
+        self.dtype = fast_dtype(self.device.type)
         torch.manual_seed(options.seed)
         folder = options.run / "checkpoint"
         tensors: dict[str, Tensor] = {}
@@ -172,7 +174,7 @@ class Trainer:
             parameter.requires_grad_(self.learns(name))
         self.optimisers = make_optimisers(self.model, options.muon_lr, options.adamw_lr)
         weights = Weights(**options.weights)
-        distortion = self.distortion(weights, torch.bfloat16)
+        distortion = self.distortion(weights, self.dtype)
         self.metrics = self.distortion(weights, torch.float32)
         self.objective = Objective(
             self.model, distortion, weights, entropy_only=options.entropy_only
@@ -262,7 +264,8 @@ class Trainer:
                 group["lr"] = group["base_lr"] * max(rate, 1e-3)
             optimiser.zero_grad(set_to_none=True)
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        half = self.dtype == torch.bfloat16
+        with torch.autocast(self.device.type, self.dtype, enabled=half):
             loss, report = self.loss(image, share)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)

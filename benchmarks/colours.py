@@ -2,7 +2,7 @@
 
     python -m benchmarks.colours
 
-384x256 pixels of each colour at quality 100, without tone and with it: the pixel in the middle,
+384x256 pixels of each colour at quality 100, without residual and with it: the pixel in the middle,
 and the error in levels of 255, root mean square and at most.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.tone import WithoutTone
+from benchmarks.residual import WithoutResidual
 from hvqcodec import Codec
 
 COLOURS = ((128, 128, 128), (34, 85, 51), (0, 0, 255), (255, 0, 0), (100, 150, 220))
@@ -23,11 +23,11 @@ def main(given: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--model", default="base", help="name or path")
     codec = Codec.load(parser.parse_args(given).model)
-    print("| colour | tone | middle | rms | at most |")
+    print("| colour | residual | middle | rms | at most |")
     print("|---" * 5 + "|")
     for colour in COLOURS:
         picture = np.full((256, 384, 3), colour, np.uint8)
-        for coder, said in ((WithoutTone(codec.model), "without"), (codec, "with")):
+        for coder, said in ((WithoutResidual(codec.model), "without"), (codec, "with")):
             shown = codec.decompress(coder.compress(picture, quality=100), output="numpy")
             errors = shown.astype(float) - picture
             middle, rms = tuple(shown[128, 192].tolist()), np.sqrt(np.square(errors).mean())

@@ -4,8 +4,8 @@
     python -m tests.fuzz corpus -max_total_time=7200 -timeout=5 -rss_limit_mb=8192
 
 Arguments are libFuzzer's; the instruments take 2 KiB an input, hence the high limit. What it
-finds is to become a regression test. Inputs that are no container become payload and tone of one,
-and every checksum is made good, so that the fuzzer is not held up by them.
+finds is to become a regression test. Inputs that are no container become payload, tone and residual
+of one, and every checksum is made good, so that the fuzzer is not held up by them.
 """
 
 import sys
@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["hvqcodec"]):
 
     from hvqcodec import Codec, HvqError
     from hvqcodec.bitstream import Bitstream, Section
-    from hvqcodec.entropy.tone_coding import sealed
+    from hvqcodec.entropy.corrections import sealed
 
 from tests.helpers import CONTEXT, TINY
 from tests.mutations import with_symbol_crc
@@ -41,7 +41,8 @@ def one_input(data: bytes) -> None:
     if body[:1] == SOUND[number].to_bytes()[:1]:
         decode(codec, with_header_checksum(body))
     decode(codec, with_payload(codec, number, body))
-    decode(codec, with_tone(codec, number, body))
+    for kind in (Section.TONE, Section.RESIDUAL):
+        decode(codec, with_correction(codec, number, kind, body))
 
 
 def decode(codec: Codec, data: bytes) -> None:
@@ -77,9 +78,9 @@ def with_payload(codec: Codec, number: int, body: bytes) -> bytes:
     return with_symbol_crc(codec.model, stream).to_bytes()
 
 
-def with_tone(codec: Codec, number: int, body: bytes) -> bytes:
-    """A sound file with this tone, its checksum good."""
-    sections = SOUND[number].sections | {Section.TONE: sealed(codec.model.synthesis, body)}
+def with_correction(codec: Codec, number: int, kind: Section, body: bytes) -> bytes:
+    """A sound file with this tone or residual, its checksum good."""
+    sections = SOUND[number].sections | {kind: sealed(codec.model.synthesis, body)}
     return replace(SOUND[number], sections=sections).to_bytes()
 
 

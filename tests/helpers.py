@@ -78,3 +78,11 @@ def maps(draw: st.DrawFn, max_side: int = 6) -> Levels:
     split = (rng.random((rows, columns)) < split_share).repeat(2, 0).repeat(2, 1)
     fine = rng.random((2 * rows, 2 * columns)) < fine_share
     return np.where(split, 1 + fine, 0).astype(np.uint8)
+
+
+def bare(data: bytes) -> bytes:
+    """A file without what is added to its pixels."""
+    stream = Bitstream.from_bytes(data)
+    added = (Section.TONE, Section.RESIDUAL)
+    sections = {k: body for k, body in stream.sections.items() if k not in added}
+    return replace(stream, sections=sections).to_bytes()

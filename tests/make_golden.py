@@ -3,9 +3,9 @@
     python tests/make_golden.py tests/models/tiny.safetensors tests/golden/tiny
 
 Takes a model (path or name) and a new folder. Writes photos of scikit-image (public domain
-or CC0) as NAME.hvq, `symbols.json` with the SHA-256 of the symbols, of tone, transparency and
-metadata of each, and `normative.safetensors`, the integer part of the model: with it the
-streams can be decoded to their symbols long after the model itself has been replaced.
+or CC0) as NAME.hvq, `symbols.json` with the SHA-256 of the symbols, of tone, residual,
+transparency and metadata of each, and `normative.safetensors`, the integer part of the model:
+with it the streams can be decoded to their symbols long after the model itself has been replaced.
 """
 
 import argparse
@@ -23,9 +23,10 @@ from skimage import data
 from hvqcodec import Codec
 from hvqcodec.alpha import unpack_alpha
 from hvqcodec.bitstream import Bitstream, Mode, Section
-from hvqcodec.codec import tone_of
+from hvqcodec.codec import corrections_of
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.entropy.normative import Normative
+from hvqcodec.entropy.residual_coding import Residual
 from hvqcodec.entropy.symbol_coding import (
     Symbols,
     decode_stream,
@@ -60,12 +61,26 @@ def tone_bytes(tone: Tone) -> bytes:
     )
 
 
+def residual_bytes(residual: Residual) -> bytes:
+    """The cell; step, rest and bands, the finest first, of each plane; a zero byte for one that
+    is missing."""
+    raw = bytes([residual.cell])
+    for plane in residual.planes:
+        if plane is None:
+            raw += b"\0"
+            continue
+        raw += bytes([plane.step]) + plane.low.astype("<i2").tobytes()
+        raw += b"".join(v.astype(np.int8).tobytes() for three in plane.bands for v in three)
+    return raw
+
+
 def digests(normative: Normative, stream: Bitstream) -> dict[str, str]:
     """What `symbols.json` holds of a stream."""
     symbols = decode_stream(normative, stream)
     found = {"symbols": symbols_digest(symbols)}
-    if tone := tone_of(stream, symbols):
-        found["tone"] = hashlib.sha256(tone_bytes(tone)).hexdigest()
+    for kind, added in corrections_of(stream, symbols).items():
+        raw = tone_bytes(added) if isinstance(added, Tone) else residual_bytes(added)
+        found[kind.name.lower()] = hashlib.sha256(raw).hexdigest()
     if Section.ALPHA in stream.sections:
         alpha = unpack_alpha(stream.sections[Section.ALPHA], stream.height, stream.width)
         found["alpha"] = hashlib.sha256(alpha.tobytes()).hexdigest()

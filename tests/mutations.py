@@ -9,8 +9,8 @@ import numpy as np
 
 from hvqcodec import HvqError
 from hvqcodec.bitstream import MAX_SIDE, PAYLOADS, Bitstream, Section, varint
-from hvqcodec.entropy import tone_coding
-from hvqcodec.entropy.tone_coding import CHECKSUM_BYTES, SYNTHESIS_BYTES
+from hvqcodec.entropy import corrections
+from hvqcodec.entropy.corrections import CHECKSUM_BYTES, SYNTHESIS_BYTES
 from hvqcodec.models.zoo import LoadedModel
 from tests.helpers import symbols_of
 
@@ -52,7 +52,7 @@ class Mutator:
             stream = change(stream)
         if self.rng.random() < 0.15 and stream.sections:
             lengths[self.pick(list(stream.sections))] = self.pick(EXTREMES)
-        return sealed(with_tone_crc(with_symbol_crc(self.model, stream)), lengths)
+        return sealed(with_correction_crcs(with_symbol_crc(self.model, stream)), lengths)
 
     def pick(self, choices: Sequence[Any]) -> Any:
         return choices[int(self.rng.integers(len(choices)))]
@@ -132,13 +132,15 @@ def with_symbol_crc(model: LoadedModel, stream: Bitstream) -> Bitstream:
     return replace(stream, sections=dict(sorted(sections.items())))
 
 
-def with_tone_crc(stream: Bitstream) -> Bitstream:
-    """With the checksum of whatever tone there is, if there is one."""
-    if Section.TONE not in stream.sections:
-        return stream
-    body = stream.sections[Section.TONE]
-    good = tone_coding.sealed(body[:SYNTHESIS_BYTES], body[SYNTHESIS_BYTES + CHECKSUM_BYTES :])
-    return replace(stream, sections=stream.sections | {Section.TONE: good})
+def with_correction_crcs(stream: Bitstream) -> Bitstream:
+    """With the checksums of whatever tone and residual there are."""
+    begin = SYNTHESIS_BYTES + CHECKSUM_BYTES
+    good = {
+        kind: corrections.sealed(body[:SYNTHESIS_BYTES], body[begin:])
+        for kind, body in stream.sections.items()
+        if kind in (Section.TONE, Section.RESIDUAL)
+    }
+    return replace(stream, sections=stream.sections | good)
 
 
 def sealed(stream: Bitstream, lengths: dict[int, int]) -> bytes:

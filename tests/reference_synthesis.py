@@ -16,6 +16,7 @@ from tests.reference_decoder import (
     shuffle,
     windows,
 )
+from tests.reference_residual import RESIDUAL, add_residual, residual
 from tests.reference_tone import TONE, add_tone, tone
 
 
@@ -100,8 +101,11 @@ def decode_pixels(path_of_model: str, data: bytes) -> np.ndarray:
     symbols, planes, (header, sections) = decode_symbols(model, data), tone(data), parse(data)
     grids = embed(model, symbols["levels"], symbols["indices"])
     pixels = synthesise(synthesis, symbols["levels"], grids)
-    if planes is not None and sections[TONE][:2] == synthesis["name"].tobytes():
+    name = synthesis["name"].tobytes()
+    if planes is not None and sections[TONE][:2] == name:
         pixels = add_tone(pixels, planes)
+    if (found := residual(data)) is not None and sections[RESIDUAL][:2] == name:
+        pixels = add_residual(pixels, *found)
     pixels = pixels[: header["height"], : header["width"]]
     if header["mode"] == 1:  # grey; a mean of three integers is never halfway between two
         pixels = ((pixels.sum(axis=2, dtype=np.int64) + 1) // 3).astype(np.uint8)

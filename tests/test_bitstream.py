@@ -85,7 +85,7 @@ def test_a_real_file_has_no_padding(encoded: bytes) -> None:
     assert stream.to_bytes() == encoded
     assert len(encoded) == header_length(stream) + sum(map(len, stream.sections.values()))
     assert (stream.width, stream.height, stream.mode) == (48, 32, Mode.RGB)
-    assert set(stream.sections) - {Section.TONE} == {Section.PAYLOAD, Section.SYMBOL_CRC}
+    assert set(stream.sections) - {Section.RESIDUAL} == {Section.PAYLOAD, Section.SYMBOL_CRC}
 
 
 def test_the_layout_is_that_of_the_page() -> None:

@@ -549,10 +549,10 @@ def test_inspect_accounts_for_every_byte(codec: Codec, astronaut: Pixels) -> Non
     data = codec.compress(np.dstack([astronaut, alpha]), ratios=(0.3, 0.4, 0.3))
     spent = codec.inspect(data)
     names = {"map_bits", "z_bits", "index_bits", "static_bits", "container_bytes"}
-    assert set(spent) == names | {"tone_bytes"}
+    assert set(spent) == names | {"residual_bytes"}
     sections = Bitstream.from_bytes(data).sections
-    assert spent["tone_bytes"] == len(sections[Section.TONE])
-    bodies = sum(len(sections[k]) for k in (Section.PAYLOAD, Section.ALPHA, Section.TONE))
+    assert spent["residual_bytes"] == len(sections[Section.RESIDUAL])
+    bodies = sum(len(sections[k]) for k in (Section.PAYLOAD, Section.ALPHA, Section.RESIDUAL))
     assert spent["container_bytes"] == len(data) - bodies
     coded = spent["map_bits"] + spent["z_bits"] + spent["index_bits"]
     assert 8 * len(sections[Section.PAYLOAD]) == pytest.approx(coded, rel=0.01, abs=64)

@@ -1,19 +1,19 @@
-"""The benchmark of single colours: a real run, and what the tone is for."""
+"""The benchmark of single colours: a real run, and what the residual is for."""
 
 import pytest
 
 from benchmarks import colours
 
 
-def test_a_run_tells_what_the_tone_mends(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_tells_what_the_residual_mends(capsys: pytest.CaptureFixture[str]) -> None:
     colours.main([])
     head, _, *rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in capsys.readouterr().out.splitlines()
     ]
-    assert head == ["colour", "tone", "middle", "rms", "at most"]
+    assert head == ["colour", "residual", "middle", "rms", "at most"]
     assert [row[:2] for row in rows] == [
-        [str(colour), tone] for colour in colours.COLOURS for tone in ("without", "with")
+        [str(colour), residual] for colour in colours.COLOURS for residual in ("without", "with")
     ]
     for (*_, before, _), (*_, after, worst) in zip(rows[::2], rows[1::2], strict=True):
         assert float(after) < float(before)

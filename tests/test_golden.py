@@ -17,7 +17,7 @@ from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import decode_stream
 from hvqcodec.models.cards import card_text, list_models, model_path
 from tests import reference_decoder as reference
-from tests import reference_synthesis, reference_tone
+from tests import reference_residual, reference_synthesis, reference_tone
 from tests.helpers import TESTS, TINY, threads
 from tests.make_golden import NORMATIVE, PREFIX, SYMBOLS, digests, make
 
@@ -63,11 +63,12 @@ def test_there_are_streams_of_both_kinds() -> None:
         assert sum(adaptive) >= 10
 
 
-def test_streams_of_the_shipped_models_have_a_tone() -> None:
+@pytest.mark.parametrize("kind", [Section.TONE, Section.RESIDUAL])
+def test_streams_of_the_shipped_models_are_corrected(kind: Section) -> None:
     for fingerprint in shipped():
         streams = [read(path) for path in STREAMS]
-        toned = [s for s in streams if Section.TONE in s.sections]
-        assert sum(s.fingerprint.hex() == fingerprint for s in toned) >= 4
+        corrected = [s for s in streams if kind in s.sections]
+        assert sum(s.fingerprint.hex() == fingerprint for s in corrected) >= 4
 
 
 def test_what_a_shipped_model_can_read_becomes_pictures() -> None:
@@ -112,6 +113,9 @@ def test_the_decoder_of_the_page_agrees(path: Path) -> None:
     planes = reference_tone.tone(path.read_bytes())
     tone = planes and hashlib.sha256(reference_tone.tone_bytes(planes)).hexdigest()
     assert tone == expected.get("tone")
+    residual = reference_residual.residual(path.read_bytes())
+    raw = residual and hashlib.sha256(reference_residual.residual_bytes(*residual)).hexdigest()
+    assert raw == expected.get("residual")
 
 
 def readable() -> list[tuple[Path, Path]]:

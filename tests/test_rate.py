@@ -50,14 +50,14 @@ def slack(target: float) -> float:
 
 class Coder:
     """Makes files that differ from the estimate by a factor, a constant and a bend, and then
-    have a tone of so many bytes, if they may."""
+    have a residual of so many bytes, if they may."""
 
-    def __init__(self, factor: float, overhead: float, bend: float, tone: int) -> None:
-        self.factor, self.overhead, self.bend, self.tone = factor, overhead, bend, tone
+    def __init__(self, factor: float, overhead: float, bend: float, residual: int) -> None:
+        self.factor, self.overhead, self.bend, self.residual = factor, overhead, bend, residual
         self.runs = 0
 
     def size(self, lambda_: float) -> int:
-        """Without tone."""
+        """Without residual."""
         bits = self.factor * estimate(lambda_)
         return round(bits / 8 * (bits / 40_000) ** self.bend + self.overhead)
 
@@ -67,12 +67,13 @@ class Coder:
         return Coded(repr(lambda_).encode().ljust(size + METADATA), size)
 
     def finish(self, draft: Coded, room: Room) -> Coded:
-        """An image without drift has no tone, whatever may be; others have more or less of it."""
+        """An image that is met has no residual, whatever may be; others have more or less of it,
+        and much less or more if that must be."""
         assert 0 <= room.least <= room.most
-        low, high = round(0.8 * self.tone), round(1.2 * self.tone)
-        tone = min(max(room.least, low), high) if room.least > self.tone else self.tone
-        tone = max(min(tone, room.most), 0 if room.firm else low)
-        return Coded(draft.data + bytes(tone), draft.image_bytes + tone)
+        low, high = round(0.8 * self.residual), round((2 if room.firm else 1.2) * self.residual)
+        residual = min(max(room.least, self.residual), high)
+        residual = max(min(residual, room.most), 0 if room.firm else low)
+        return Coded(draft.data + bytes(residual), draft.image_bytes + residual)
 
     def meet(self, size: float, is_limit: bool = False, strict: bool = False) -> int:
         """Gives the size that counts."""
@@ -81,14 +82,14 @@ class Coder:
         assert self.runs <= 2 * (TRIES + 1)
         bare = self.size(float(data.rstrip(b"\0"))) + METADATA
         assert len(data) >= bare
-        assert self.tone or len(data) == bare
+        assert self.residual or len(data) == bare
         return len(data) if is_limit else len(data) - METADATA
 
     def least(self, is_limit: bool = False) -> int:
         return self.size(LAMBDA_MAX) + is_limit * METADATA
 
     def most(self, is_limit: bool = False) -> int:
-        return self.size(LAMBDA_MIN) + self.tone + is_limit * METADATA
+        return self.size(LAMBDA_MIN) + 2 * self.residual + is_limit * METADATA
 
 
 coders = st.builds(

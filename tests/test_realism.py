@@ -13,8 +13,7 @@ from torch import Tensor
 
 from hvqcodec import Codec
 from hvqcodec.models.zoo import load_model
-from tests.helpers import TINY, Pixels
-from tests.test_tone import bare
+from tests.helpers import TINY, Pixels, bare
 from training import checkpoint, graft, train
 from training.data import batches, load_photos
 from training.masks import EncoderMaps
@@ -208,7 +207,7 @@ def test_a_synthesis_that_has_grown_is_grafted(options: Namespace, astronaut: Pi
     old, new = Codec.load(TINY), Codec.load(output)
     blocks = len(new.model.networks.synthesis.trunk8), len(old.model.networks.synthesis.trunk8)
     assert blocks[0] == blocks[1] + 1
-    data = bare(old.compress(astronaut[:128, 128:288], quality=50))  # the tone is of one alone
+    data = bare(old.compress(astronaut[:128, 128:288], quality=50))  # the residual is of one alone
     shown = [np.asarray(codec.decompress(data)).astype(int) for codec in (old, new)]
     assert np.abs(shown[0] - shown[1]).max() <= 1
 

@@ -15,6 +15,7 @@ from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
 from hvqcodec.models.model import Model
 from training.flatness import flat_faults
 from training.masks import EncoderMaps, random_lambdas, random_maps
+from training.mending import residual_of
 
 RATE_EVERY = 10
 """Steps, where only the synthesis learns: the rate is then but for the map and the log."""
@@ -32,6 +33,8 @@ class Weights:
     head: float = 0.05
     flat: float = 0.0
     """Of `flat_faults`."""
+    bare: float = 6.0
+    """Of the MSE before the residual is added, for what its bits cost."""
     soft: float = 1.0
     """Of the bits that the soft assignment expects, beside those of the indices."""
 
@@ -114,6 +117,8 @@ class Objective:
     """Of the soft assignment, in squared distance on the unit sphere."""
     entropy_only: bool = False
     """The hyperpriors and contexts alone learn; nothing is synthesised."""
+    corrects: bool = True
+    """Distortions are those of the pictures with their residuals."""
     critic: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]] | None = None
     """Of the decoded pictures, as they are shown, and the images, RGB in [0, 1], (B, 3, H, W):
     what they add to the loss, and what the progress line says of it."""
@@ -150,8 +155,8 @@ class Objective:
         height, width = image.shape[2:]
         analysed = self.analysis(2 * image - 1)
         predicted = model.distortion_head(tuple(f.detach() for f in analysed.features))
-        levels, price = self.choose_maps(predicted, allocate_share)
-        price = (0.1 + 0.9 * joint) * price
+        levels, lambdas = self.choose_maps(predicted, allocate_share)
+        price = (0.1 + 0.9 * joint) * lambdas.clamp(0.1, 2.5)
 
         sent, indices, maps, vq_loss = [], [], [], image.new_zeros(())
         rate, parts = image.new_zeros(()), {}
@@ -176,12 +181,20 @@ class Objective:
         if self.entropy_only:
             return rate, parts
         output = (self.synthesis(tuple(sent), levels) + 1) / 2
+        bare = (output - image).square().mean((1, 2, 3))
+        if self.corrects:
+            output = output + residual_of(output.detach(), image, lambdas)
         distortion, actual, metrics = self.distortion(*moved(output, image))
         chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)
         # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
         head_loss = (chosen.exp() - actual * chosen).mean()
 
-        loss = distortion.mean() + rate + self.weights.codebook * vq_loss
+        loss = (
+            distortion.mean()
+            + self.weights.bare * bare.mean()
+            + rate
+            + self.weights.codebook * vq_loss
+        )
         loss = loss + self.weights.head * head_loss
         self.note_usage(torch.cat(indices))
         report = {name: value.mean().item() for name, value in metrics.items()}
@@ -192,9 +205,9 @@ class Objective:
 
     @torch.no_grad()
     def choose_maps(self, predicted: Tensor, allocate_share: float) -> tuple[Tensor, Tensor]:
-        """What the distortion head predicts, (B, 3, h, w) -> maps (B, h, w), and the price of
-        a bit (B,), at which the allocation works and so the rest as well, within the span in
-        which the index rate can follow it."""
+        """What the distortion head predicts, (B, 3, h, w) -> maps (B, h, w), and the lambdas
+        (B,) that they are made for; the price of a bit follows them within the span in which the
+        index rate can follow it."""
         batch, _, h, w = predicted.shape
         lambdas = random_lambdas(batch).to(predicted.device)
         levels = random_maps(batch, h, w, predicted.device)
@@ -202,7 +215,7 @@ class Objective:
         use = torch.rand(batch, device=predicted.device) < allocate_share
         return (
             torch.where(use[:, None, None], made, levels),
-            torch.where(use, lambdas, 0.5).clamp(0.1, 2.5),
+            torch.where(use, lambdas, 0.5),
         )
 
     def quantise(self, y: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:

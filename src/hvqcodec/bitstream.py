@@ -56,7 +56,10 @@ class Section(IntEnum):
     DPI = 131
     """Two varints."""
     TONE = 132
-    """What the synthesis misses over large areas; a decoder may leave it out."""
+    """What the synthesis misses over large areas, as hvqcodec 0.8 wrote it; a decoder may leave
+    it out."""
+    RESIDUAL = 133
+    """What the synthesis misses at low frequencies; a decoder may leave it out."""
 
 
 FIRST_OPTIONAL = 128

@@ -6,7 +6,7 @@ from typing import Literal, Unpack, get_args, overload
 import torch
 from PIL import Image
 
-from hvqcodec import rate
+from hvqcodec import correction, rate
 from hvqcodec.allocation import allocate_by_entropy
 from hvqcodec.alpha import unpack_alpha
 from hvqcodec.bitstream import Bitstream, Section
@@ -14,6 +14,7 @@ from hvqcodec.choices import DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
 from hvqcodec.entropy.range_coding import Floats
+from hvqcodec.entropy.residual_coding import Residual
 from hvqcodec.entropy.symbol_coding import Symbols, decode_stream
 from hvqcodec.entropy.tone_coding import Tone
 from hvqcodec.errors import BitstreamError, TooManyPixelsError, UnknownFingerprintError
@@ -35,7 +36,6 @@ from hvqcodec.models.zoo import LoadedModel, load_model
 from hvqcodec.picture_coding import PictureCoder
 from hvqcodec.tiling import Progress, Stages
 from hvqcodec.timing import step
-from hvqcodec.tone import add_tone
 
 
 class Codec:
@@ -179,12 +179,13 @@ class Codec:
         metadata = Metadata.from_sections(stream.sections, max_metadata_bytes)
         alpha = stream.sections.get(Section.ALPHA)
         plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
-        tone = tone_of(stream, symbols)
+        corrections = corrections_of(stream, symbols)
         with step("synthesis"):
             pixels = synthesise(self.model.networks, symbols, tile, progress)
-        if tone and tone.synthesis == self.model.synthesis:
-            with step("tone"):
-                add_tone(pixels, tone)
+        with step("residual"):
+            for found in corrections.values():
+                if found.synthesis == self.model.synthesis:
+                    correction.add(pixels, found.grids())
         with step("write"):
             rgb = pixels[: stream.height, : stream.width]
             return to_result(Picture(rgb, stream.mode, plane, metadata).to_pil(), output)
@@ -207,8 +208,8 @@ class Codec:
 
     def inspect(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> dict[str, float]:
         """Where the bits of a file go: index_bits, z_bits, map_bits, container_bytes,
-        tone_bytes if it has a tone, and static_bits, what the same indices would cost under
-        static frequencies.
+        residual_bytes (or tone_bytes) if it has any, and static_bits, what the same indices would
+        cost under static frequencies.
 
         Raises as `decompress` does.
 
@@ -224,8 +225,8 @@ class Codec:
             len(body) for kind, body in stream.sections.items() if kind != Section.SYMBOL_CRC
         )
         budget["container_bytes"] = float(len(data) - bodies)
-        if tone_of(stream, symbols):
-            budget["tone_bytes"] = float(len(stream.sections[Section.TONE]))
+        for kind in corrections_of(stream, symbols):
+            budget[f"{kind.name.lower()}_bytes"] = float(len(stream.sections[kind]))
         return budget
 
     def maps(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Levels, Floats]:
@@ -246,8 +247,12 @@ class Codec:
         return symbols.levels, bits
 
 
-def tone_of(stream: Bitstream, symbols: Symbols) -> Tone | None:
-    """Of a file, if it has one; raises BitstreamError."""
-    body = stream.sections.get(Section.TONE)
+def corrections_of(stream: Bitstream, symbols: Symbols) -> dict[Section, Tone | Residual]:
+    """What a file has to be added to its pixels, in this order; raises BitstreamError."""
     height, width = (BLOCK[MEDIUM] * side for side in symbols.levels.shape)
-    return None if body is None else Tone.from_bytes(body, height, width)
+    found: dict[Section, Tone | Residual] = {}
+    if (body := stream.sections.get(Section.TONE)) is not None:
+        found[Section.TONE] = Tone.from_bytes(body, height, width)
+    if (body := stream.sections.get(Section.RESIDUAL)) is not None:
+        found[Section.RESIDUAL] = Residual.from_bytes(body, height, width)
+    return found

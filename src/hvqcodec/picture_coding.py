@@ -13,12 +13,12 @@ from hvqcodec.granularity import Levels
 from hvqcodec.image import Picture, to_blocks, to_grey
 from hvqcodec.models.zoo import LoadedModel
 from hvqcodec.rate import Coded, Room
+from hvqcodec.residual import ResidualFitter
 from hvqcodec.tiling import Stages
 from hvqcodec.timing import step
-from hvqcodec.tone import ToneFitter
 
-SECTION_BYTES = 4
-"""What a section adds to the header, at most, if it is of fewer than 2^21 bytes."""
+SECTION_BYTES = 2, 4
+"""What a section adds to the header, at least and, if it is of fewer than 2^21 bytes, at most."""
 
 
 class PictureCoder:
@@ -54,13 +54,13 @@ class PictureCoder:
         return self.scene.estimated_bits(self.scene.allocate(lambda_))
 
     def at(self, lambda_: float) -> Coded:
-        """The file of a lambda, without tone."""
+        """The file of a lambda, without residual."""
         with step("allocation"):
             levels = self.scene.choose(lambda_, self.model.normative.map_tables)
         return self.with_map(levels, lambda_)
 
     def with_map(self, levels: Levels, lambda_: float) -> Coded:
-        """The file of a map, without tone; lambda_: what a bit is worth to the tone."""
+        """The file of a map, without tone; lambda_: what a bit is worth to the residual."""
         symbols = self.scene.symbols(levels)
         sections: dict[int, bytes] = {
             Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
@@ -74,19 +74,19 @@ class PictureCoder:
         return Coded(stream.to_bytes(), stream.image_bytes, lambda_, symbols)
 
     def finish(self, draft: Coded, room: Room) -> Coded:
-        """The file with what its decoder will miss of the colour of large areas."""
+        """The file with what its decoder will miss at low frequencies."""
         assert draft.symbols
         with step("trial decoding"):
             decoded = synthesise(self.model.networks, draft.symbols, self.tile)
-        with step("tone"):
+        with step("residual"):
             if self.picture.mode == Mode.GREY:
                 decoded = np.repeat(to_grey(decoded)[..., None], 3, 2)
-            fitter = ToneFitter(self.blocks, decoded, self.model.synthesis)
-            least, most = room.least - SECTION_BYTES, room.most - SECTION_BYTES
+            fitter = ResidualFitter(self.blocks, decoded, self.model.synthesis)
+            least, most = room.least - SECTION_BYTES[0], room.most - SECTION_BYTES[1]
             body = fitter.within(draft.lambda_, least, most, room.firm)
         self.stages.half(1)
         if not body:
             return draft
         stream = Bitstream.from_bytes(draft.data)
-        stream = replace(stream, sections=stream.sections | {Section.TONE: body})
+        stream = replace(stream, sections=stream.sections | {Section.RESIDUAL: body})
         return draft._replace(data=stream.to_bytes(), image_bytes=stream.image_bytes)

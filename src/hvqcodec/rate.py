@@ -23,8 +23,8 @@ ENOUGH = 1 << 50
 
 OVERHEAD = 1.06
 """Of a file over the estimate that the search runs on, for z and map, as a first guess."""
-TONE_BYTES, TONE_BPP = 14, 0.001
-"""Of the tone, likewise: of its own, and for each pixel."""
+RESIDUAL_SHARE = 0.07
+"""Of a file, likewise, for the residual."""
 
 TRIES = 8
 TOLERANCE, TOLERANCE_BYTES = 0.01, 16
@@ -48,7 +48,8 @@ class Room(NamedTuple):
     least: int = 0
     most: int = ENOUGH
     firm: bool = False
-    """Never more than the most; else by what is best, if that is about as much."""
+    """At any price, and never more than the most; else by what is best, if that is about as
+    much."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ class Target:
         return self.limit - self.tolerance
 
     @property
-    def tone(self) -> float:
+    def residual(self) -> float:
         """Bytes that it will take, as a first guess."""
-        return TONE_BYTES + TONE_BPP * self.pixels / 8
+        return RESIDUAL_SHARE * max(0, self.size - self.fixed)
 
     def excess(self, coded: Coded) -> float:
         """Bytes over what is wanted."""
@@ -95,10 +96,10 @@ class Target:
         return abs(self.excess(coded)) <= self.tolerance
 
     def room(self, coded: Coded, is_largest: bool, firm: bool) -> Room:
-        """is_largest: no file has more without tone, and the tone need not make up for that."""
+        """is_largest: no file has more without residual, which may have whatever is left."""
         size = self.counted(coded)
-        least = 0 if is_largest else math.ceil(self.wanted - self.tolerance - size)
-        return Room(max(0, least), max(0, math.floor(self.limit - size)), firm)
+        least = math.ceil(self.wanted - self.tolerance - size)
+        return Room(max(0, least), max(0, math.floor(self.limit - size)), firm or is_largest)
 
     def counted(self, coded: Coded) -> int:
         return len(coded.data) if self.is_limit else coded.image_bytes
@@ -260,21 +261,21 @@ def meet_target(
 ) -> bytes:
     """The file nearest to the target, or the largest found that keeps within a limit.
 
-    code: codes the image at a lambda, without tone. estimate: bits of the codes at a lambda, z
+    code: codes the image at a lambda, without residual. estimate: bits of the codes at a lambda, z
     and map not counted; the search runs on it, since it is quick and rises with the size.
-    finish: adds the tone to a file.
+    finish: adds the residual to a file.
     An image that has no use for so many bytes is coded at the model's maximum, and one that
     has no file of about that size at the nearest, both with a notice or, if the target is
     strict, a RateError. Raises RateError below the model's minimum.
     """
     search = Search(code, estimate, target)
-    tone = target.tone
+    residual = target.residual
     for firm in (False, True):
-        draft, is_largest = search.nearest(target.wanted - tone)
+        draft, is_largest = search.nearest(target.wanted - residual)
         coded = finish(draft, target.room(draft, is_largest, firm))
         if target.is_met(coded) or (is_largest and target.excess(coded) < 0):
             break
-        tone = target.counted(coded) - target.counted(draft)
+        residual = target.counted(coded) - target.counted(draft)
     if not target.is_limit and not target.is_met(coded):
         target.report_missed(target.counted(coded), is_largest and target.excess(coded) < 0)
     return coded.data

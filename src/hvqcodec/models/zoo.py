@@ -19,8 +19,8 @@ from torch import Tensor
 
 from hvqcodec.bitstream import FINGERPRINT_BYTES
 from hvqcodec.entropy.constants import ONE
+from hvqcodec.entropy.corrections import SYNTHESIS_BYTES
 from hvqcodec.entropy.normative import Normative
-from hvqcodec.entropy.tone_coding import SYNTHESIS_BYTES
 from hvqcodec.errors import ModelError
 from hvqcodec.models.cards import card_of, model_path
 from hvqcodec.models.config import ModelConfig
@@ -97,7 +97,7 @@ def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> Loaded
 
 
 def name_of_synthesis(tensors: dict[str, Tensor]) -> bytes:
-    """Of the tensors of a weights file; see docs/format.md, 'Tone'."""
+    """Of the tensors of a weights file; see docs/format.md, section 9."""
     crc = 0
     for name in sorted(tensors):
         if name.startswith("network.synthesis."):

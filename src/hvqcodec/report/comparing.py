@@ -122,12 +122,12 @@ def compare(
 
 
 def bytes_by_part(codec: Codec, data: bytes) -> dict[str, float]:
-    """Container, granularity map, z and indices; what is left to whole words included."""
+    """Container, granularity map, z, residual and indices; what is left to whole words included."""
     budget = codec.inspect(data)
     parts = {
         "container": budget["container_bytes"],
         "granularity map": budget["map_bits"] / 8,
         "z": budget["z_bits"] / 8,
-        "tone": budget.get("tone_bytes", 0.0),
+        "residual": budget.get("residual_bytes", 0.0) + budget.get("tone_bytes", 0.0),
     }
     return parts | {"indices": len(data) - sum(parts.values())}

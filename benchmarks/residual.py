@@ -1,9 +1,9 @@
-"""What the tone brings and costs, at equal bytes.
+"""What the residual brings and costs, at equal bytes.
 
-    python -m benchmarks.tone photos --perceptual networks --rates 0.1,0.2,0.3
+    python -m benchmarks.residual photos --perceptual networks --rates 0.1,0.2,0.3
 
-Each photo is coded to the same rate with tone and without: what the tone takes of a file, and
-what both are like.
+Each photo is coded to the same rate with residual and without: what the residual takes of a file,
+and what both are like.
 """
 
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ from hvqcodec.tiling import Stages
 from training.data import load_photos
 
 
-class Untoned(PictureCoder):
+class Bare(PictureCoder):
     """Codes as releases before 0.8 did."""
 
     def finish(self, draft: Coded, room: Room) -> Coded:
         return draft
 
 
-class WithoutTone(Codec):
+class WithoutResidual(Codec):
     def _coder(self, picture: Picture, tile: int | None, stages: Stages) -> PictureCoder:
-        return Untoned(self.model, picture, tile, stages)
+        return Bare(self.model, picture, tile, stages)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -38,15 +38,15 @@ def main(given: Sequence[str] | None = None) -> None:
     photos = load_photos(options.photos, options.limit_photos)
     metrics = Metrics(options.perceptual)
     names = list(metrics.distances)
-    print("| model | bpp | tone | share | " + " | ".join(TITLES[n] for n in names) + " |")
+    print("| model | bpp | residual | share | " + " | ".join(TITLES[n] for n in names) + " |")
     print("|---" * (4 + len(names)) + "|")
     for name in options.models:
         codec = Codec.load(name)
         for rate in map(float, options.rates.split(",")):
-            for coder, said in ((WithoutTone(codec.model), "without"), (codec, "with")):
+            for coder, said in ((WithoutResidual(codec.model), "without"), (codec, "with")):
                 share, figures = [], []
                 for photo, file in zip(photos, decoded.files(coder, photos, rate), strict=True):
-                    share.append(probe(file).sections.get("tone", 0) / len(file))
+                    share.append(probe(file).sections.get("residual", 0) / len(file))
                     shown = codec.decompress(file, output="numpy")
                     figures.append(list(metrics(photo, shown).values()))
                 means = " | ".join(f"{value:.4f}" for value in np.mean(figures, 0))

@@ -1,0 +1,194 @@
+"""What the synthesis misses at low frequencies: the encoder measures it, the decoder adds it.
+
+Codes of unit length are vague about the mean of an area, and a perceptual loss cares more for
+texture than for shading. What mends both is cheap: means of the error over 8x8 pixels, as wavelet
+coefficients. `entropy.residual_coding` sends them.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hvqcodec.entropy.corrections import PLANES
+from hvqcodec.entropy.range_coding import Floats
+from hvqcodec.entropy.residual_coding import (
+    BAND_FREQUENCIES,
+    LEVELS,
+    LOW_MAX,
+    LOW_WEIGHT,
+    STEP_ONE,
+    STEPS,
+    VALUE_MAX,
+    WEIGHT_ONE,
+    Known,
+    Residual,
+    ResidualPlane,
+    step_of,
+    units,
+)
+from hvqcodec.image import Pixels
+from hvqcodec.wavelet import forward
+
+TO_PLANES = np.array([[0.25, 0.5, 0.25], [0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])
+"""RGB to Y, Co, Cg."""
+ENERGY = (3, 2, 3)
+"""Of an error in Y, Co or Cg, what it is in RGB."""
+CELL = 3
+"""Logarithm of a cell's side. Finer ones would pay in PSNR, but not in LPIPS or DLP."""
+BAND_NORM = 1.04
+"""Of what an error of 1 in a finest band along one side comes back as, over all cells."""
+ERROR_WEIGHT = 84.0
+"""Of a squared error, RGB in [0, 1], in the distortion that the lambda is for: twice that of the
+loss in training, since LPIPS and DLP fall with it."""
+STEP_TO_LAMBDA = 6.0
+"""What the square of the best step is of lambda over the weight of the error."""
+LOW_ROUNDING = 0.4
+"""Added to a magnitude at the coarsest before it is cut to an integer."""
+OVERHEAD = 17
+"""Bytes of a residual beside its values, about."""
+STRIDE = 2**0.125
+"""Of lambda, in the search for a size."""
+STRIDES = 8
+"""How many of them are about the same lambda."""
+COARSER_STRIDES, FINER_STRIDES = 160, 12
+"""How many are worth a try, if a file needs or has the room. Below, cells of 8x8 pixels have no
+more to give."""
+GROWTH = 1.07
+"""Of a size, from one stride to the next finer one, at most."""
+
+
+def bits_of(frequencies: Floats) -> Floats:
+    """Of residual_coding.band_frequencies: of a magnitude, with its sign, (tables, magnitudes)."""
+    bits: Floats = -np.log2(frequencies[:, VALUE_MAX:] / frequencies.sum(1, keepdims=True))
+    return bits
+
+
+BITS = bits_of(BAND_FREQUENCIES)
+
+
+def mean_errors(original: Pixels, decoded: Pixels) -> Floats:
+    """(3, H / 8, W / 8), of Y, Co and Cg; a row of cells at a time."""
+    size = 1 << CELL
+    columns = original.shape[1] // size
+    rows = []
+    for top in range(0, len(original), size):
+        band = slice(top, top + size)
+        error = original[band].astype(np.float32) - decoded[band]
+        rows.append(error.reshape(size, columns, size, 3).mean((0, 2)))
+    errors: Floats = np.einsum("pc,yxc->pyx", TO_PLANES, np.stack(rows))
+    return errors
+
+
+def step_for(lambda_: float, energy: int) -> int:
+    """The code of the step that is best at a lambda."""
+    error = STEP_TO_LAMBDA * lambda_ * 3 * 255**2 / (ERROR_WEIGHT * energy)
+    step = STEP_ONE * math.sqrt(error) / ((1 << CELL) * BAND_NORM)
+    octave = math.floor(math.log2(step / 8)) if step >= 8 else 0
+    code = 8 * octave + round(step / (1 << octave)) - 8
+    return min(max(code, STEPS.start), STEPS.stop - 1)
+
+
+def cheapest(ratios: Floats, bits: Floats, price: float) -> NDArray[np.int32]:
+    """Of magnitudes in units of the step, (N,), the integers of least squared error + price x
+    bits; bits: (N, VALUE_MAX + 1)."""
+    below = np.floor(ratios).clip(0, VALUE_MAX).astype(np.int32)
+    choices = np.stack([np.zeros_like(below), below, (below + 1).clip(max=VALUE_MAX)])
+    cost = np.square(ratios - choices) + price * np.take_along_axis(bits, choices.T, 1).T
+    found: NDArray[np.int32] = np.take_along_axis(choices, cost.argmin(0)[None], 0)[0]
+    return found
+
+
+def strides_between(small: int, large: int) -> int:
+    """At least so many strides lie between two sizes, or one."""
+    return max(1, int(math.log(large / max(small, 1)) / math.log(GROWTH)))
+
+
+class ResidualFitter:
+    """Finds the residual of an image at a price."""
+
+    def __init__(self, original: Pixels, decoded: Pixels, synthesis: bytes) -> None:
+        """original, decoded: (H, W, 3), sides multiples of 16. synthesis: see `Residual`."""
+        self.synthesis = synthesis
+        self.low, self.bands = forward(mean_errors(original, decoded), LEVELS)
+
+    def __call__(self, lambda_: float) -> Residual | None:
+        """About the one of least distortion + lambda x bits, if it is worth its bytes."""
+        planes, saved = self.planes(lambda_)
+        if saved <= lambda_ * 8 * OVERHEAD:
+            return None
+        return Residual(self.synthesis, CELL, planes)
+
+    def planes(self, lambda_: float) -> tuple[tuple[ResidualPlane | None, ...], float]:
+        """Those of the residual, and what they take away of distortion + lambda x bits."""
+        planes: list[ResidualPlane | None] = [None] * PLANES
+        saved, known = 0.0, Known()
+        for number, energy in enumerate(ENERGY):
+            code = step_for(lambda_, energy)
+            step = step_of(code) / STEP_ONE
+            worth = energy * ((1 << CELL) * BAND_NORM * step) ** 2 * ERROR_WEIGHT / (3 * 255**2)
+            low, gain = self._low(number, step)
+            bands: list[tuple[NDArray[np.int32], ...]] = []
+            for level in range(LEVELS)[::-1]:
+                three = []
+                for band in range(3):
+                    values, less = self._band(number, level, band, step, lambda_ / worth, known)
+                    known.add(number, level, band, values)
+                    three.append(values)
+                    gain += less
+                bands.append(tuple(three))
+            if low.any() or any(values.any() for three in bands for values in three):
+                planes[number] = ResidualPlane(code, low, bands[::-1])
+                saved += worth * gain
+            else:
+                known.forget(number)
+        return tuple(planes), saved
+
+    def _low(self, number: int, step: float) -> tuple[NDArray[np.int32], float]:
+        """The values at the coarsest, and the squared error that they take away."""
+        ratios = self.low[number] * WEIGHT_ONE / (step * LOW_WEIGHT)
+        magnitudes = np.floor(np.abs(ratios) + LOW_ROUNDING).clip(max=LOW_MAX)
+        values = np.sign(ratios) * magnitudes
+        return values.astype(np.int32), float((ratios**2 - (ratios - values) ** 2).sum())
+
+    def _band(
+        self, number: int, level: int, band: int, step: float, price: float, known: Known
+    ) -> tuple[NDArray[np.int32], float]:
+        """The values of a band, and what they take away of squared error + price x bits."""
+        detail = self.bands[level][band][number]
+        ratios = detail * WEIGHT_ONE / (step * units(band, level))
+        classes = known.classes(number, level, band, detail.shape).reshape(-1)
+        bits, magnitudes = BITS[classes], np.abs(ratios).reshape(-1)
+        values = cheapest(magnitudes, bits, price)
+        spent = np.take_along_axis(bits, values[:, None], 1).sum()
+        gain = (magnitudes**2 - (magnitudes - values) ** 2).sum() - price * spent
+        return (np.sign(ratios) * values.reshape(detail.shape)).astype(np.int32), float(gain)
+
+    def within(self, lambda_: float, least: int, most: int, firm: bool) -> bytes:
+        """The body of the section, none if it is empty: of that many bytes, if it has them at
+        about that lambda. firm: at whatever lambda it takes, and never of more."""
+        bodies = {0: self.body(lambda_)}
+
+        def at(stride: int) -> bytes:
+            if stride not in bodies:
+                bodies[stride] = self.body(lambda_ * STRIDE**stride)
+            return bodies[stride]
+
+        lowest, highest = (-FINER_STRIDES, COARSER_STRIDES) if firm else (-STRIDES, STRIDES)
+        stride = 0
+        while at(stride) and len(at(stride)) > most and stride < highest:
+            stride = min(stride + strides_between(most, len(at(stride))), highest)
+        if firm and len(at(stride)) > most:
+            return b""
+        while len(at(stride)) < least and stride > lowest:
+            finer = max(stride - strides_between(len(at(stride)), least), lowest)
+            while finer < stride and len(at(finer)) > most:
+                finer += 1
+            if finer == stride:
+                break
+            stride = finer
+        return at(stride)
+
+    def body(self, lambda_: float) -> bytes:
+        residual = self(lambda_)
+        return residual.to_bytes() if residual else b""

@@ -25,7 +25,7 @@ from hvqcodec.entropy.residual_coding import (
     ResidualPlane,
     step_of,
 )
-from hvqcodec.residual import TO_PLANES, ResidualFitter, cheapest, mean_errors, step_for
+from hvqcodec.residual import FINE_CELL, TO_PLANES, ResidualFitter, cheapest, mean_errors, step_for
 from hvqcodec.wavelet import forward, inverse, sizes
 from tests import reference_residual as reference
 from tests.helpers import Pixels, bare, psnr, symbols_of, with_section
@@ -128,8 +128,8 @@ def test_steps_grow_by_about_an_eighth_of_an_octave() -> None:
     assert ratios.min() > 1.06
     assert ratios.max() <= 1.125
     for lambda_ in (0.05, 0.7, 3.0, 20.0):
-        assert step_of(step_for(lambda_, 3)) == pytest.approx(
-            step_of(step_for(4 * lambda_, 3)) / 2, rel=0.07
+        assert step_of(step_for(lambda_, 3, 3)) == pytest.approx(
+            step_of(step_for(4 * lambda_, 3, 3)) / 2, rel=0.07
         )
 
 
@@ -205,10 +205,12 @@ def test_a_firm_limit_holds(astronaut: Pixels, blurred: Pixels) -> None:
         assert len(fitter.within(1.0, 0, most, firm=True)) <= max(most, 0)
     assert len(fitter.within(1.0, 0, 0, firm=False)) > 0.5 * natural
     soft, firm = (fitter.within(1.0, 10**6, 10**6, firm) for firm in (False, True))
-    assert natural < len(soft) < len(firm) < 4 * natural
+    assert natural < len(firm) < len(soft) < 2 * natural
+    fine = ResidualFitter(astronaut, blurred, NAME, FINE_CELL).within(1.0, 10**6, 10**6, True)
+    assert len(soft) < len(fine) < 9 * natural
 
 
-@given(st.floats(0.3, 3.0), st.floats(0.6, 1.2))
+@given(st.floats(0.3, 3.0), st.floats(0.6, 1.1))
 def test_a_size_about_the_natural_one_is_met(lambda_: float, factor: float) -> None:
     """As closely as a hundredth of a file, of which this is a tenth."""
     astronaut = data.astronaut()[:256, :256]
@@ -230,7 +232,7 @@ def test_planes_are_what_the_sum_of_three_gives_back() -> None:
 
 
 def test_errors_are_means_over_cells(astronaut: Pixels, blurred: Pixels) -> None:
-    errors = mean_errors(astronaut, blurred)
+    errors = mean_errors(astronaut, blurred, 3)
     assert errors.shape == (3, 64, 64)
     cell = (slice(208, 216), slice(120, 128))
     rgb = (astronaut[cell].astype(float) - blurred[cell]).mean((0, 1))

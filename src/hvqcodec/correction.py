@@ -25,18 +25,15 @@ class Grid:
     values: Ints
     """(rows, columns): what is to be added at the middles of the cells."""
 
-    def across(self, width: int) -> NDArray[np.int64]:
-        """(rows of cells, W), interpolated along the rows, in 1 / (2 x side of a cell)."""
-        left, right, share = self._between(0, width, self.values.shape[1])
-        values, size = self.values.astype(np.int64), 2 << self.cell
-        mixed: NDArray[np.int64] = values[:, left] * (size - share) + values[:, right] * share
-        return mixed
-
-    def down(self, rows: slice, across: NDArray[np.int64]) -> Ints:
-        """(R, W), at some rows of pixels; across: see there."""
-        above, below, share = self._between(rows.start, rows.stop, len(across))
-        size = 2 << self.cell
-        mixed = across[above] * (size - share)[:, None] + across[below] * share[:, None]
+    def at(self, rows: slice, width: int) -> Ints:
+        """(R, W): what is to be added at some rows of pixels."""
+        above, below, down = self._between(rows.start, rows.stop, len(self.values))
+        left, right, across = self._between(0, width, self.values.shape[1])
+        first, size = above[0], 2 << self.cell
+        values = self.values[first : below[-1] + 1].astype(np.int64)
+        columns = values[:, left] * (size - across) + values[:, right] * across
+        down = down[:, None]
+        mixed = columns[above - first] * (size - down) + columns[below - first] * down
         shift = 2 * self.cell + 2
         rounded: Ints = (mixed + (1 << shift - 1) >> shift).astype(np.int32)
         return rounded
@@ -56,11 +53,10 @@ def add(pixels: Pixels, grids: Sequence[Grid | None]) -> None:
     """To pixels, (H, W, 3), in place. grids: of Y, Co and Cg, for sides that are multiples of 16;
     None adds nothing."""
     height, width = pixels.shape[:2]
-    across = [grid and (grid, grid.across(width)) for grid in grids]
     for start in range(0, height, ROWS):
         rows = slice(start, min(start + ROWS, height))
         zero = np.zeros((rows.stop - rows.start, width), np.int32)
-        y, co, cg = (pair[0].down(rows, pair[1]) if pair else zero for pair in across)
+        y, co, cg = (grid.at(rows, width) if grid else zero for grid in grids)
         half = 1 << FRACTION - 1
         for channel, change in enumerate((y + co - cg, y + cg, y - co - cg)):
             moved = pixels[rows, :, channel] + (change + half >> FRACTION)

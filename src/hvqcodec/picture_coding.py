@@ -13,7 +13,7 @@ from hvqcodec.granularity import Levels
 from hvqcodec.image import Picture, to_blocks, to_grey
 from hvqcodec.models.zoo import LoadedModel
 from hvqcodec.rate import Coded, Room
-from hvqcodec.residual import ResidualFitter
+from hvqcodec.residual import CELL, FINE_CELL, ResidualFitter
 from hvqcodec.tiling import Stages
 from hvqcodec.timing import step
 
@@ -81,9 +81,12 @@ class PictureCoder:
         with step("residual"):
             if self.picture.mode == Mode.GREY:
                 decoded = np.repeat(to_grey(decoded)[..., None], 3, 2)
-            fitter = ResidualFitter(self.blocks, decoded, self.model.synthesis)
             least, most = room.least - SECTION_BYTES[0], room.most - SECTION_BYTES[1]
-            body = fitter.within(draft.lambda_, least, most, room.firm)
+            for cell in (CELL, FINE_CELL) if room.firm else (CELL,):
+                fitter = ResidualFitter(self.blocks, decoded, self.model.synthesis, cell)
+                body = fitter.within(draft.lambda_, least, most, room.firm)
+                if len(body) >= least:
+                    break
         self.stages.half(1)
         if not body:
             return draft

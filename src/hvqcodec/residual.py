@@ -34,8 +34,9 @@ TO_PLANES = np.array([[0.25, 0.5, 0.25], [0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])
 """RGB to Y, Co, Cg."""
 ENERGY = (3, 2, 3)
 """Of an error in Y, Co or Cg, what it is in RGB."""
-CELL = 3
-"""Logarithm of a cell's side. Finer ones would pay in PSNR, but not in LPIPS or DLP."""
+CELL, FINE_CELL = 3, 2
+"""Logarithms of a cell's side. The finer one pays in PSNR, but not in LPIPS or DLP, so it is for
+files that have no other use for their bytes."""
 BAND_NORM = 1.04
 """Of what an error of 1 in a finest band along one side comes back as, over all cells."""
 ERROR_WEIGHT = 84.0
@@ -51,11 +52,13 @@ STRIDE = 2**0.125
 """Of lambda, in the search for a size."""
 STRIDES = 8
 """How many of them are about the same lambda."""
-COARSER_STRIDES, FINER_STRIDES = 160, 12
-"""How many are worth a try, if a file needs or has the room. Below, cells of 8x8 pixels have no
-more to give."""
+COARSER_STRIDES, FINER_STRIDES = 160, {CELL: 4, FINE_CELL: 16}
+"""How many are worth a try, if a file needs or has the room; below, cells of that size have no more
+to give."""
 GROWTH = 1.07
-"""Of a size, from one stride to the next finer one, at most."""
+"""Of a size, from one stride to the next finer one, about."""
+TRIES = 12
+"""At a size."""
 
 
 def bits_of(frequencies: Floats) -> Floats:
@@ -67,9 +70,9 @@ def bits_of(frequencies: Floats) -> Floats:
 BITS = bits_of(BAND_FREQUENCIES)
 
 
-def mean_errors(original: Pixels, decoded: Pixels) -> Floats:
-    """(3, H / 8, W / 8), of Y, Co and Cg; a row of cells at a time."""
-    size = 1 << CELL
+def mean_errors(original: Pixels, decoded: Pixels, cell: int) -> Floats:
+    """(3, rows, columns), of Y, Co and Cg; a row of cells at a time."""
+    size = 1 << cell
     columns = original.shape[1] // size
     rows = []
     for top in range(0, len(original), size):
@@ -80,10 +83,10 @@ def mean_errors(original: Pixels, decoded: Pixels) -> Floats:
     return errors
 
 
-def step_for(lambda_: float, energy: int) -> int:
+def step_for(lambda_: float, energy: int, cell: int) -> int:
     """The code of the step that is best at a lambda."""
     error = STEP_TO_LAMBDA * lambda_ * 3 * 255**2 / (ERROR_WEIGHT * energy)
-    step = STEP_ONE * math.sqrt(error) / ((1 << CELL) * BAND_NORM)
+    step = STEP_ONE * math.sqrt(error) / ((1 << cell) * BAND_NORM)
     octave = math.floor(math.log2(step / 8)) if step >= 8 else 0
     code = 8 * octave + round(step / (1 << octave)) - 8
     return min(max(code, STEPS.start), STEPS.stop - 1)
@@ -99,34 +102,38 @@ def cheapest(ratios: Floats, bits: Floats, price: float) -> NDArray[np.int32]:
     return found
 
 
-def strides_between(small: int, large: int) -> int:
+def strides_between(small: int, large: int) -> float:
     """At least so many strides lie between two sizes, or one."""
-    return max(1, int(math.log(large / max(small, 1)) / math.log(GROWTH)))
+    return max(1.0, math.log(max(large, 1) / max(small, 1)) / math.log(GROWTH))
 
 
 class ResidualFitter:
     """Finds the residual of an image at a price."""
 
-    def __init__(self, original: Pixels, decoded: Pixels, synthesis: bytes) -> None:
-        """original, decoded: (H, W, 3), sides multiples of 16. synthesis: see `Residual`."""
-        self.synthesis = synthesis
-        self.low, self.bands = forward(mean_errors(original, decoded), LEVELS)
+    def __init__(
+        self, original: Pixels, decoded: Pixels, synthesis: bytes, cell: int = CELL
+    ) -> None:
+        """original, decoded: (H, W, 3), sides multiples of 16. synthesis, cell: see `Residual`."""
+        self.synthesis, self.cell = synthesis, cell
+        self.low, self.bands = forward(mean_errors(original, decoded, cell), LEVELS)
 
     def __call__(self, lambda_: float) -> Residual | None:
         """About the one of least distortion + lambda x bits, if it is worth its bytes."""
         planes, saved = self.planes(lambda_)
         if saved <= lambda_ * 8 * OVERHEAD:
             return None
-        return Residual(self.synthesis, CELL, planes)
+        return Residual(self.synthesis, self.cell, planes)
 
     def planes(self, lambda_: float) -> tuple[tuple[ResidualPlane | None, ...], float]:
         """Those of the residual, and what they take away of distortion + lambda x bits."""
         planes: list[ResidualPlane | None] = [None] * PLANES
         saved, known = 0.0, Known()
         for number, energy in enumerate(ENERGY):
-            code = step_for(lambda_, energy)
+            code = step_for(lambda_, energy, self.cell)
             step = step_of(code) / STEP_ONE
-            worth = energy * ((1 << CELL) * BAND_NORM * step) ** 2 * ERROR_WEIGHT / (3 * 255**2)
+            worth = (
+                energy * ((1 << self.cell) * BAND_NORM * step) ** 2 * ERROR_WEIGHT / (3 * 255**2)
+            )
             low, gain = self._low(number, step)
             bands: list[tuple[NDArray[np.int32], ...]] = []
             for level in range(LEVELS)[::-1]:
@@ -167,27 +174,30 @@ class ResidualFitter:
     def within(self, lambda_: float, least: int, most: int, firm: bool) -> bytes:
         """The body of the section, none if it is empty: of that many bytes, if it has them at
         about that lambda. firm: at whatever lambda it takes, and never of more."""
-        bodies = {0: self.body(lambda_)}
-
-        def at(stride: int) -> bytes:
-            if stride not in bodies:
-                bodies[stride] = self.body(lambda_ * STRIDE**stride)
-            return bodies[stride]
-
-        lowest, highest = (-FINER_STRIDES, COARSER_STRIDES) if firm else (-STRIDES, STRIDES)
-        stride = 0
-        while at(stride) and len(at(stride)) > most and stride < highest:
-            stride = min(stride + strides_between(most, len(at(stride))), highest)
-        if firm and len(at(stride)) > most:
-            return b""
-        while len(at(stride)) < least and stride > lowest:
-            finer = max(stride - strides_between(len(at(stride)), least), lowest)
-            while finer < stride and len(at(finer)) > most:
-                finer += 1
-            if finer == stride:
+        lowest, highest = -STRIDES, STRIDES
+        if firm:
+            lowest, highest = -FINER_STRIDES[self.cell], COARSER_STRIDES
+        stride, found = 0.0, b""
+        too_large: float | None = None
+        small_enough: float | None = None
+        for _ in range(TRIES):
+            body = self.body(lambda_ * STRIDE**stride)
+            if len(body) > most:
+                too_large, away = stride, strides_between(most, len(body))
+            else:
+                small_enough, found = stride, body
+                away = -strides_between(len(body), least)
+                if len(body) >= least:
+                    break
+            if too_large is not None and small_enough is not None:
+                stride = (too_large + small_enough) / 2
+            elif lowest < stride + away < highest:
+                stride += away
+            elif stride in (lowest, highest):
                 break
-            stride = finer
-        return at(stride)
+            else:
+                stride = lowest if away < 0 else highest
+        return found if firm or small_enough is not None else body
 
     def body(self, lambda_: float) -> bytes:
         residual = self(lambda_)

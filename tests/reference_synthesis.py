@@ -16,8 +16,8 @@ from tests.reference_decoder import (
     shuffle,
     windows,
 )
-from tests.reference_residual import RESIDUAL, add_residual, residual
-from tests.reference_tone import TONE, add_tone, tone
+from tests.reference_residual import add_residual, residual
+from tests.reference_tone import add_tone, tone
 
 
 def load_synthesis(path: str) -> Model:
@@ -98,13 +98,12 @@ def synthesise(synthesis: Model, levels: np.ndarray, grids: Grids) -> np.ndarray
 def decode_pixels(path_of_model: str, data: bytes) -> np.ndarray:
     """Decode a file to its pixels (height, width, 3), those of a grey image (height, width)."""
     model, synthesis = load_model(path_of_model), load_synthesis(path_of_model)
-    symbols, planes, (header, sections) = decode_symbols(model, data), tone(data), parse(data)
+    symbols, planes, (header, _) = decode_symbols(model, data), tone(data), parse(data)
     grids = embed(model, symbols["levels"], symbols["indices"])
     pixels = synthesise(synthesis, symbols["levels"], grids)
-    name = synthesis["name"].tobytes()
-    if planes is not None and sections[TONE][:2] == name:
+    if planes is not None:
         pixels = add_tone(pixels, planes)
-    if (found := residual(data)) is not None and sections[RESIDUAL][:2] == name:
+    if (found := residual(data)) is not None:
         pixels = add_residual(pixels, *found)
     pixels = pixels[: header["height"], : header["width"]]
     if header["mode"] == 1:  # grey; a mean of three integers is never halfway between two

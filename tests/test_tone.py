@@ -165,14 +165,6 @@ def test_a_file_of_an_earlier_release_keeps_its_tone(base: Codec, toned: bytes) 
     assert base.inspect(toned)["tone_bytes"] == len(body)
 
 
-def test_another_synthesis_leaves_it_out(base: Codec, toned: bytes) -> None:
-    """It would add what that one does not miss."""
-    other = Codec(replace(base.model, synthesis=b"??"))
-    np.testing.assert_array_equal(
-        other.decompress(toned, output="numpy"), base.decompress(bare(toned), output="numpy")
-    )
-
-
 def test_a_model_names_its_synthesis(base: Codec) -> None:
     names = [base.model.synthesis, load_model(TINY).synthesis]
     assert [len(name) for name in names] == [2, 2]

@@ -179,13 +179,12 @@ class Codec:
         metadata = Metadata.from_sections(stream.sections, max_metadata_bytes)
         alpha = stream.sections.get(Section.ALPHA)
         plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
-        corrections = corrections_of(stream, symbols)
+        corrections = corrections_of(stream, symbols).values()
         with step("synthesis"):
             pixels = synthesise(self.model.networks, symbols, tile, progress)
         with step("residual"):
-            for found in corrections.values():
-                if found.synthesis == self.model.synthesis:
-                    correction.add(pixels, found.grids())
+            for found in corrections:
+                correction.add(pixels, found.grids())
         with step("write"):
             rgb = pixels[: stream.height, : stream.width]
             return to_result(Picture(rgb, stream.mode, plane, metadata).to_pil(), output)

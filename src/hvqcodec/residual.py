@@ -92,14 +92,17 @@ def step_for(lambda_: float, energy: int, cell: int) -> int:
     return min(max(code, STEPS.start), STEPS.stop - 1)
 
 
-def cheapest(ratios: Floats, bits: Floats, price: float) -> NDArray[np.int32]:
-    """Of magnitudes in units of the step, (N,), the integers of least squared error + price x
-    bits; bits: (N, VALUE_MAX + 1)."""
+def cheapest(
+    ratios: Floats, classes: NDArray[np.intp], price: float
+) -> tuple[NDArray[np.int32], Floats]:
+    """Of magnitudes in units of the step, the integers of least squared error + price x bits, and
+    their bits; classes: of residual_coding.Known; all of one shape."""
     below = np.floor(ratios).clip(0, VALUE_MAX).astype(np.int32)
     choices = np.stack([np.zeros_like(below), below, (below + 1).clip(max=VALUE_MAX)])
-    cost = np.square(ratios - choices) + price * np.take_along_axis(bits, choices.T, 1).T
-    found: NDArray[np.int32] = np.take_along_axis(choices, cost.argmin(0)[None], 0)[0]
-    return found
+    bits = BITS[classes, choices]
+    best = (np.square(ratios - choices) + price * bits).argmin(0)[None]
+    values, spent = (np.take_along_axis(of, best, 0)[0] for of in (choices, bits))
+    return values, spent
 
 
 def strides_between(small: int, large: int) -> float:
@@ -131,9 +134,8 @@ class ResidualFitter:
         for number, energy in enumerate(ENERGY):
             code = step_for(lambda_, energy, self.cell)
             step = step_of(code) / STEP_ONE
-            worth = (
-                energy * ((1 << self.cell) * BAND_NORM * step) ** 2 * ERROR_WEIGHT / (3 * 255**2)
-            )
+            unit = (1 << self.cell) * BAND_NORM * step
+            worth = energy * unit**2 * ERROR_WEIGHT / (3 * 255**2)
             low, gain = self._low(number, step)
             bands: list[tuple[NDArray[np.int32], ...]] = []
             for level in range(LEVELS)[::-1]:
@@ -164,12 +166,10 @@ class ResidualFitter:
         """The values of a band, and what they take away of squared error + price x bits."""
         detail = self.bands[level][band][number]
         ratios = detail * WEIGHT_ONE / (step * units(band, level))
-        classes = known.classes(number, level, band, detail.shape).reshape(-1)
-        bits, magnitudes = BITS[classes], np.abs(ratios).reshape(-1)
-        values = cheapest(magnitudes, bits, price)
-        spent = np.take_along_axis(bits, values[:, None], 1).sum()
-        gain = (magnitudes**2 - (magnitudes - values) ** 2).sum() - price * spent
-        return (np.sign(ratios) * values.reshape(detail.shape)).astype(np.int32), float(gain)
+        classes, magnitudes = known.classes(number, level, band, detail.shape), np.abs(ratios)
+        values, spent = cheapest(magnitudes, classes, price)
+        gain = (magnitudes**2 - (magnitudes - values) ** 2 - price * spent).sum()
+        return (np.sign(ratios) * values).astype(np.int32), float(gain)
 
     def within(self, lambda_: float, least: int, most: int, firm: bool) -> bytes:
         """The body of the section, none if it is empty: of that many bytes, if it has them at

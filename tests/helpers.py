@@ -86,3 +86,13 @@ def bare(data: bytes) -> bytes:
     added = (Section.TONE, Section.RESIDUAL)
     sections = {k: body for k, body in stream.sections.items() if k not in added}
     return replace(stream, sections=sections).to_bytes()
+
+
+def damaged(body: bytes, every: int = 1) -> Iterator[bytes]:
+    """With one bit of so many flipped; cut short anywhere; with something behind it."""
+    for bit in range(0, 8 * len(body), every):
+        number = int.from_bytes(body, "little") ^ 1 << bit
+        yield number.to_bytes(len(body), "little")
+    yield from (body[:length] for length in range(len(body)))
+    yield body + bytes(4)
+    yield body + b"\0"

@@ -1,6 +1,5 @@
 """Residual: what it is sent as, what it adds, and when it is worth its bytes."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -36,7 +35,7 @@ from hvqcodec.residual import (
 )
 from hvqcodec.wavelet import forward, inverse, sizes
 from tests import reference_residual as reference
-from tests.helpers import Pixels, bare, psnr, symbols_of, with_section
+from tests.helpers import Pixels, bare, damaged, psnr, symbols_of, with_section
 from tests.make_golden import residual_bytes
 
 NAME = b"\x12\x34"
@@ -289,22 +288,13 @@ def test_any_damage_is_noticed(base: Codec, file: bytes) -> None:
     sound = Bitstream.from_bytes(file).sections[Section.RESIDUAL]
     assert reference.residual(file) is not None
     assert reference.residual(bare(file)) is None
-    for body in damaged(sound):
+    for body in damaged(sound, every=5):
         with pytest.raises(BitstreamError, match="residual is damaged"):
             Residual.from_bytes(body, 256, 384)
         with pytest.raises(ValueError, match=r"residual|truncated"):
             reference.residual(with_section(file, Section.RESIDUAL, body))
     with pytest.raises(BitstreamError, match="residual is damaged"):
         base.decompress(with_section(file, Section.RESIDUAL, sound[:7]))
-
-
-def damaged(body: bytes) -> Iterator[bytes]:
-    for bit in range(0, 8 * len(body), 5):
-        number = int.from_bytes(body, "little") ^ 1 << bit
-        yield number.to_bytes(len(body), "little")
-    yield from (body[:length] for length in range(len(body)))
-    yield body + bytes(4)
-    yield body + b"\0"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Tone, as hvqcodec 0.8 sent it: what it is read as, and what it adds."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from hvqcodec.entropy.range_coding import Encoder
 from hvqcodec.entropy.tone_coding import CELLS, VALUE_MAX, Tone, TonePlane, cells
 from hvqcodec.models.zoo import load_model
 from tests import reference_tone as reference
-from tests.helpers import TINY, Pixels, bare, with_section
+from tests.helpers import TINY, Pixels, bare, damaged, with_section
 from tests.make_golden import tone_bytes
 
 NAME = b"\x12\x34"
@@ -183,15 +182,6 @@ def test_any_damage_is_noticed(base: Codec, toned: bytes) -> None:
             reference.tone(with_section(toned, Section.TONE, body))
     with pytest.raises(BitstreamError, match="tone is damaged"):
         base.decompress(with_section(toned, Section.TONE, sound[:7]))
-
-
-def damaged(body: bytes) -> Iterator[bytes]:
-    for bit in range(8 * len(body)):
-        number = int.from_bytes(body, "little") ^ 1 << bit
-        yield number.to_bytes(len(body), "little")
-    yield from (body[:length] for length in range(len(body)))
-    yield body + bytes(4)
-    yield body + b"\0"
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,19 @@ def test_a_flat_error_is_taken_back_wholly() -> None:
     assert np.abs(decoded.astype(int) - original).max() <= 1
 
 
+def test_a_picture_that_is_far_off_is_taken_back() -> None:
+    """Though the step that is best for small errors would not reach so far."""
+    original = np.full((256, 384, 3), (100, 150, 220), np.uint8)
+    decoded = np.full_like(original, (130, 175, 230))
+    decoded[:, :100] = (90, 100, 240)
+    residual = ResidualFitter(original, decoded, NAME)(0.2)
+    assert residual
+    add(decoded, residual.grids())
+    errors = np.abs(decoded.astype(int) - original)
+    assert errors[:, 120:].max() <= 3
+    assert np.median(errors) <= 1
+
+
 def test_between_cells_it_is_bilinear() -> None:
     rng = np.random.default_rng(1)
     grid = Grid(3, rng.integers(-400, 400, (26, 50)).astype(np.int32))

@@ -10,7 +10,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hvqcodec.entropy.corrections import PLANES
 from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.residual_coding import (
     BAND_FREQUENCIES,
@@ -129,29 +128,50 @@ class ResidualFitter:
 
     def planes(self, lambda_: float) -> tuple[tuple[ResidualPlane | None, ...], float]:
         """Those of the residual, and what they take away of distortion + lambda x bits."""
-        planes: list[ResidualPlane | None] = [None] * PLANES
+        planes: list[ResidualPlane | None] = []
         saved, known = 0.0, Known()
         for number, energy in enumerate(ENERGY):
             code = step_for(lambda_, energy, self.cell)
-            step = step_of(code) / STEP_ONE
-            unit = (1 << self.cell) * BAND_NORM * step
-            worth = energy * unit**2 * ERROR_WEIGHT / (3 * 255**2)
-            low, gain = self._low(number, step)
-            bands: list[tuple[NDArray[np.int32], ...]] = []
-            for level in range(LEVELS)[::-1]:
-                three = []
-                for band in range(3):
-                    values, less = self._band(number, level, band, step, lambda_ / worth, known)
-                    known.add(number, level, band, values)
-                    three.append(values)
-                    gain += less
-                bands.append(tuple(three))
-            if low.any() or any(values.any() for three in bands for values in three):
-                planes[number] = ResidualPlane(code, low, bands[::-1])
-                saved += worth * gain
-            else:
-                known.forget(number)
+            plane, gain = self._plane(number, code, lambda_, known)
+            # Where a whole picture is far off, a finer step does not reach so far.
+            if code < (coarse := self._step_that_reaches(number)):
+                other, more = self._plane(number, coarse, lambda_, known)
+                plane, gain = (other, more) if more > gain else (plane, gain)
+            if not plane.is_empty:
+                known.add_plane(number, plane.bands)
+                saved += gain
+            planes.append(None if plane.is_empty else plane)
         return tuple(planes), saved
+
+    def _step_that_reaches(self, number: int) -> int:
+        """The code of the finest step at which no value of the bands is out of range."""
+        largest = max(
+            float(np.abs(detail[number]).max(initial=0.0)) * WEIGHT_ONE / units(band, level)
+            for level, three in enumerate(self.bands)
+            for band, detail in enumerate(three)
+        )
+        reach = (VALUE_MAX + 0.5) / STEP_ONE
+        return next((code for code in STEPS if step_of(code) * reach >= largest), STEPS.stop - 1)
+
+    def _plane(
+        self, number: int, code: int, lambda_: float, before: Known
+    ) -> tuple[ResidualPlane, float]:
+        """A plane at a step, and what it takes away of distortion + lambda x bits; before: the
+        planes that come first."""
+        step, known = step_of(code) / STEP_ONE, before.copy()
+        unit = (1 << self.cell) * BAND_NORM * step
+        worth = ENERGY[number] * unit**2 * ERROR_WEIGHT / (3 * 255**2)
+        low, gain = self._low(number, step)
+        bands: list[tuple[NDArray[np.int32], ...]] = []
+        for level in range(LEVELS)[::-1]:
+            three = []
+            for band in range(3):
+                values, less = self._band(number, level, band, step, lambda_ / worth, known)
+                known.add(number, level, band, values)
+                three.append(values)
+                gain += less
+            bands.append(tuple(three))
+        return ResidualPlane(code, low, bands[::-1]), worth * gain
 
     def _low(self, number: int, step: float) -> tuple[NDArray[np.int32], float]:
         """The values at the coarsest, and the squared error that they take away."""

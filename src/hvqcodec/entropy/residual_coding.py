@@ -74,6 +74,11 @@ class ResidualPlane:
     bands: Sequence[Sequence[Ints]]
     """Three of each level, the finest first, -31 ... 31."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it adds nothing."""
+        return not (self.low.any() or any(v.any() for three in self.bands for v in three))
+
     def cells(self) -> Ints:
         """Means over the cells, in units of 1/16 of a level, (rows, columns)."""
         step = step_of(self.step) / WEIGHT_ONE  # a dyadic fraction, as all that follows
@@ -169,9 +174,15 @@ class Known:
     def add(self, plane: int, level: int, band: int, values: Ints) -> None:
         self._values[plane, level, band] = values
 
-    def forget(self, plane: int) -> None:
-        """What was added of a plane that is not sent after all."""
-        self._values = {key: values for key, values in self._values.items() if key[0] != plane}
+    def add_plane(self, plane: int, bands: Sequence[Sequence[Ints]]) -> None:
+        for level, three in enumerate(bands):
+            for band, values in enumerate(three):
+                self.add(plane, level, band, values)
+
+    def copy(self) -> "Known":
+        other = Known()
+        other._values.update(self._values)
+        return other
 
     def bands(self, plane: int) -> list[list[Ints]]:
         return [[self._values[plane, level, band] for band in range(3)] for level in range(LEVELS)]

@@ -60,7 +60,7 @@ class PictureCoder:
         return self.with_map(levels, lambda_)
 
     def with_map(self, levels: Levels, lambda_: float) -> Coded:
-        """The file of a map, without tone; lambda_: what a bit is worth to the residual."""
+        """The file of a map, without residual; lambda_: what a bit is worth to the residual."""
         symbols = self.scene.symbols(levels)
         sections: dict[int, bytes] = {
             Section.PAYLOAD: encode_symbols(self.model.normative, symbols),

@@ -118,6 +118,7 @@ class ResidualFitter:
         """original, decoded: (H, W, 3), sides multiples of 16. synthesis, cell: see `Residual`."""
         self.synthesis, self.cell = synthesis, cell
         self.low, self.bands = forward(mean_errors(original, decoded, cell), LEVELS)
+        self.reaching = [self._step_that_reaches(number) for number in range(len(ENERGY))]
 
     def __call__(self, lambda_: float) -> Residual | None:
         """About the one of least distortion + lambda x bits, if it is worth its bytes."""
@@ -134,7 +135,7 @@ class ResidualFitter:
             code = step_for(lambda_, energy, self.cell)
             plane, gain = self._plane(number, code, lambda_, known)
             # Where a whole picture is far off, a finer step does not reach so far.
-            if code < (coarse := self._step_that_reaches(number)):
+            if code < (coarse := self.reaching[number]):
                 other, more = self._plane(number, coarse, lambda_, known)
                 plane, gain = (other, more) if more > gain else (plane, gain)
             if not plane.is_empty:

@@ -62,7 +62,7 @@ def decode(codec: Codec, data: bytes) -> Pixels | None:
 def test_damaged_files_are_refused_or_unharmed(hostile_codec: Codec, files: list[bytes]) -> None:
     sound = [decode(hostile_codec, data) for data in files]
     assert all(image is not None for image in sound)
-    mutator, unharmed = Mutator(hostile_codec.model, files, seed=6), 0
+    mutator, unharmed = Mutator(hostile_codec.model, files, seed=18), 0
     for _ in range(STREAMS // 2):
         data, number = mutator.damaged()
         if data in files:  # a splice of the whole
@@ -71,7 +71,7 @@ def test_damaged_files_are_refused_or_unharmed(hostile_codec: Codec, files: list
         if image is not None:
             unharmed += 1
             np.testing.assert_array_equal(image, sound[number])
-    assert unharmed < STREAMS // 20
+    assert 0 < unharmed < STREAMS // 20  # the least that a payload can be bent is not at all
 
 
 def test_forged_files_do_no_harm(hostile_codec: Codec, files: list[bytes]) -> None:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hvqcodec.bitstream import Bitstream, Section
+from hvqcodec.bitstream import PAYLOADS, Bitstream, Scope, Section
 from hvqcodec.entropy.symbol_coding import Symbols, decode_stream, encode_symbols
 from hvqcodec.granularity import Levels
 from hvqcodec.models.zoo import LoadedModel
@@ -52,13 +52,12 @@ def symbols_of(model: LoadedModel, source: bytes | Bitstream) -> Symbols:
     return decode_stream(model.normative, stream)
 
 
-def plain(model: LoadedModel, data: bytes) -> bytes:
-    """The same file as hvqcodec up to 0.6 wrote it: its tables do not adapt."""
+def recoded(model: LoadedModel, data: bytes, scope: Scope) -> bytes:
+    """The same file with another kind of payload, as earlier releases wrote it."""
     stream = Bitstream.from_bytes(data)
-    sections = {kind: body for kind, body in stream.sections.items() if kind != Section.PAYLOAD}
-    sections[Section.PLAIN_PAYLOAD] = encode_symbols(
-        model.normative, symbols_of(model, stream), adaptive=False
-    )
+    sections = {kind: body for kind, body in stream.sections.items() if kind not in PAYLOADS}
+    kind = next(kind for kind in PAYLOADS if PAYLOADS[kind] == scope)
+    sections[kind] = encode_symbols(model.normative, symbols_of(model, stream), scope)
     return replace(stream, sections=sections).to_bytes()
 
 

@@ -102,8 +102,8 @@ class Mutator:
         return replace(stream, width=width, height=height)
 
     def other_payload(self, stream: Bitstream) -> Bitstream:
-        """One that adapts for one that does not, and the reverse."""
-        sections, kinds = dict(stream.sections), self.rng.permutation(PAYLOADS).tolist()
+        """Of another kind."""
+        sections, kinds = dict(stream.sections), self.rng.permutation(list(PAYLOADS)).tolist()
         if kinds[0] in sections:
             sections[kinds[1]] = sections.pop(kinds[0])
         return replace(stream, sections=dict(sorted(sections.items())))
@@ -114,7 +114,7 @@ class Mutator:
         if self.rng.random() < 0.3 and len(sections) > 1:
             del sections[self.pick(list(sections))]
         else:
-            kind = self.pick((*Section, 0, 5, 127, 200, 255))
+            kind = self.pick((*Section, 0, 6, 127, 200, 255))
             sections[int(kind)] = self.rng.bytes(int(self.rng.integers(20)))
         return replace(stream, sections=dict(sorted(sections.items())))
 

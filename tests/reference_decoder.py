@@ -8,11 +8,12 @@ import zlib
 
 import numpy as np
 
-SIGNATURE = b"\x8bHVQ\r\n\x1a\n"
-PLAIN_PAYLOAD, SYMBOL_CHECKSUM, ALPHA, PAYLOAD = 1, 2, 3, 4
+SIGNATURE = b"\x8bHVQ\r\n\x1a\n\1"  # and the version
+PLAIN_PAYLOAD, SYMBOL_CHECKSUM, ALPHA, ADAPTIVE_PAYLOAD, PAYLOAD = 1, 2, 3, 4, 5
+PAYLOADS = {PLAIN_PAYLOAD, ADAPTIVE_PAYLOAD, PAYLOAD}  # a file has one of them
 DTYPES = {"I16": "<i2", "I32": "<i4", "I64": "<i8"}
 TURNS = np.array([[0, 2], [3, 1]])  # the turn of a position, by the parities of row and column
-
+NEAR = {(i, j): 4 >> abs(i) + abs(j) for i in (-1, 0, 1) for j in (-1, 0, 1)}  # weights of cells
 Model = dict[str, np.ndarray]
 Grids = list[np.ndarray]  # one array for each level
 
@@ -47,24 +48,20 @@ class ByteReader:
 def parse(data: bytes) -> tuple[dict, dict[int, bytes]]:
     """Split a file into its header and the bodies of its sections, by kind."""
     reader = ByteReader(data)
-    require(reader.take(8) == SIGNATURE, "not an .hvq file: another signature")
-    require(reader.take(1)[0] == 1, "unknown version")
+    require(reader.take(9) == SIGNATURE, "another signature or an unknown version")
     fingerprint = reader.take(8)
     width, height, mode, count = (reader.varint() for _ in range(4))
     require(count <= 64, "too many sections")
     table = [(reader.take(1)[0], reader.varint()) for _ in range(count)]
-    kinds = [kind for kind, _ in table]
-    require(kinds == sorted(set(kinds)), "sections out of order")
-    checked = zlib.crc32(data[: reader.position])
-    require(struct.unpack("<I", reader.take(4))[0] == checked, "wrong header checksum")
-    require(1 <= width <= 2**24 and 1 <= height <= 2**24, "size out of bounds")
-    require(mode in (0, 1), "unknown mode")
-    require(all(1 <= kind <= 4 or kind >= 128 for kind in kinds), "unknown kind")
-    require((PLAIN_PAYLOAD in kinds) != (PAYLOAD in kinds), "no payload or both kinds of it")
+    require(table == sorted(dict(table).items()), "sections out of order")
+    require(struct.pack("<I", zlib.crc32(data[: reader.position])) == reader.take(4), "bad CRC-32")
+    require(0 < min(width, height) <= max(width, height) <= 2**24 and mode < 2, "size or mode")
+    require(all(1 <= kind <= 5 or kind >= 128 for kind, _ in table), "unknown kind")
+    require(len(PAYLOADS.intersection(dict(table))) == 1, "no payload or several")
     require((SYMBOL_CHECKSUM, 4) in table, "no symbol checksum or not of 4 bytes")
     sections = {kind: reader.take(length) for kind, length in table}
     require(reader.position == len(data), "trailing bytes")
-    size = len(sections[PAYLOAD if PAYLOAD in kinds else PLAIN_PAYLOAD])
+    size = sum(length for kind, length in table if kind in PAYLOADS)
     require(size % 4 == 0, "payload is not a sequence of 32-bit words")
     require(-(-height // 16) * -(-width // 16) <= 8192 * (size + 4), "image too large for payload")
     return {"width": width, "height": height, "mode": mode, "fingerprint": fingerprint}, sections
@@ -76,13 +73,12 @@ def alpha(data: bytes) -> np.ndarray | None:
     height, width, body = header["height"], header["width"], sections.get(ALPHA)
     if not body:
         return None if body is None else np.full((height, width), 255, np.uint8)
-    inflater = zlib.decompressobj()
+    stream = zlib.decompressobj()
     try:
-        rows = inflater.decompress(body, height * width + 1)
+        rows = stream.decompress(body, height * width + 1)
     except zlib.error as error:
         raise ValueError(f"damaged alpha: {error}") from error
-    require(len(rows) == height * width and inflater.eof, "alpha has another size than the image")
-    require(not inflater.unused_data, "bytes after the zlib stream of alpha")
+    require(len(rows) == height * width and stream.eof and not stream.unused_data, "damaged alpha")
     return np.cumsum(np.frombuffer(rows, np.uint8).reshape(height, width), axis=0, dtype=np.uint8)
 
 
@@ -94,92 +90,95 @@ def load_model(path: str) -> Model:
     for full_name, entry in sorted(json.loads(data[8:start]).items()):
         if full_name.startswith("normative."):
             name, dtype = full_name.removeprefix("normative."), np.dtype(DTYPES[entry["dtype"]])
-            first, last = entry["data_offsets"]
-            values = data[start + first : start + last]
+            values = data[slice(*(start + offset for offset in entry["data_offsets"]))]
             digest.update(f"{name} {dtype.name} {entry['shape']}\n".encode() + values)
             model[name] = np.frombuffer(values, dtype).reshape(entry["shape"]).astype(np.int64)
-    model["fingerprint"] = np.frombuffer(digest.digest(), np.uint8)
-    return model
+    return model | {"fingerprint": np.frombuffer(digest.digest(), np.uint8)}
 
 
 class RangeDecoder:
     """Reads symbols from the 32-bit words of the payload; `offset` is point - lower."""
 
     def __init__(self, sections: dict[int, bytes]) -> None:
-        self.adapts = PAYLOAD in sections
-        payload = sections[PAYLOAD if self.adapts else PLAIN_PAYLOAD]
-        self.words = iter(np.frombuffer(payload, "<u4").tolist())  # beyond them all words are 0
+        (self.kind,) = PAYLOADS.intersection(sections)
+        self.words = iter(np.frombuffer(sections[self.kind], "<u4").tolist())  # beyond them: 0
         self.range, self.offset = 2**64 - 1, next(self.words, 0) << 32 | next(self.words, 0)
 
     def decode(self, frequencies: np.ndarray) -> int:
         """Decode a symbol given the frequency of each."""
-        sums = np.cumsum(frequencies, dtype=np.float64)
-        scale = (2.0**24 - len(sums)) / sums[-1]
-        inner = np.floor(sums[:-1] * scale) + np.arange(1, len(sums))
-        bounds = np.concatenate([[0], inner, [2**24]]).astype(np.int64)  # of the K intervals
+        sums = np.cumsum(np.append(0.0, frequencies))
+        scale = (2.0**24 - len(frequencies)) / sums[-1]
+        bounds = np.append(np.floor(sums[:-1] * scale) + np.arange(len(frequencies)), 2**24)
         step = self.range >> 24
         require(self.offset // step < 2**24, "damaged payload")
         symbol = int(np.searchsorted(bounds, self.offset // step, side="right")) - 1
-        left, right = bounds[symbol : symbol + 2].tolist()
+        left, right = map(int, bounds[symbol : symbol + 2])
         self.offset, self.range = self.offset - step * left, step * (right - left)
         if self.range < 2**32:
-            self.range <<= 32
-            self.offset = self.offset << 32 | next(self.words, 0)
+            self.offset, self.range = self.offset << 32 | next(self.words, 0), self.range << 32
         return symbol
 
 
-def gains(counts: np.ndarray) -> np.ndarray:
-    """Compute the gains of symbols, in units of 2^-12, from their counts: S, then E."""
-    return np.clip(((counts[0] + 2**17) << 12) // (counts[1] + 2**17), 2**9, 2**16)
+class Counts:
+    """Counts of symbols, seen and expected: S and E and, by cells, s and e (`total`, `cells`)."""
+
+    def __init__(self, kind: int, shape: tuple[int, ...], *, indices: bool) -> None:
+        self.adapts, self.near = kind != PLAIN_PAYLOAD, NEAR if kind == PAYLOAD and indices else {}
+        self.shift = 3 if kind == PAYLOAD and not indices else 8
+        self.total, self.cells = np.zeros((2, *shape), np.int64), {}
+
+    def gains(self, y: int = 0, x: int = 0) -> np.ndarray:
+        """Return the gains of the symbols in a cell, in units of 2^-12."""
+        near = (n * self.cells.get((y + i, x + j), 0) for (i, j), n in self.near.items())
+        seen, expected = sum(near, np.zeros_like(self.total))  # 0 if no cell counts: G remains
+        gains = np.clip(((self.total[0] + 2**17) << 12) // (self.total[1] + 2**17), 2**9, 2**16)
+        return np.clip(((seen << 12) + (gains << 18)) // (expected + 2**18), 2**9, 2**16)
+
+    def update(self, piece: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]]) -> None:
+        """Count a piece: of each of its cells the symbols, one row a position, and X."""
+        self.total -= self.total >> self.shift
+        for cell, (symbols, expected) in piece.items() if self.adapts else ():
+            seen = (symbols[..., None] == np.arange(self.total.shape[-1])).sum(axis=0)
+            came = np.stack([seen << 16, expected])
+            self.total, self.cells[cell] = self.total + came, self.cells.get(cell, 0) + came
 
 
-def updated(counts: np.ndarray, symbols: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Compute the counts after a piece, given its symbols, one row a position, and X."""
-    seen = (symbols[..., None] == np.arange(counts.shape[-1])).sum(axis=0)
-    return counts - (counts >> 8) + np.stack([seen << 16, expected])
-
-
-def pieces(sent: np.ndarray, size: int) -> list[np.ndarray]:
-    """Cut the sent positions, in raster order, into pieces of that size."""
+def pieces(sent: np.ndarray, size: int, side: int = 32) -> list[np.ndarray]:
+    """Cut the sent positions, by cells with sides of 2^side, into pieces of that size."""
     positions = np.argwhere(sent)
+    positions = positions[np.lexsort((positions >> side).T[::-1])]  # stable: else in raster order
     return [positions[start : start + size] for start in range(0, len(positions), size)]
 
 
 def decode_map(model: Model, decoder: RangeDecoder, rows: int, columns: int) -> np.ndarray:
     """Decode the level of each 8x8 cell, (2 rows, 2 columns)."""
     tables = model["map_tables"][decoder.decode(np.ones(len(model["map_tables"])))]
-    levels = np.zeros((2 * rows + 1, 2 * columns + 1), np.uint8)  # border above and to the left
+    grid = np.zeros((2 * rows + 1, 2 * columns + 1), np.uint8)  # border above and to the left
     for y in range(1, 2 * rows, 2):
         for x in range(1, 2 * columns, 2):
-            if decoder.decode(tables[(levels[y, x - 1] > 0) + 2 * (levels[y - 1, x] > 0)]):
+            if decoder.decode(tables[(grid[y, x - 1] > 0) + 2 * (grid[y - 1, x] > 0)]):
                 for i, j in ((y, x), (y, x + 1), (y + 1, x), (y + 1, x + 1)):
-                    context = 4 + levels[i, j - 1] + 3 * levels[i - 1, j]
-                    levels[i, j] = 1 + decoder.decode(tables[context])
-    return levels[1:, 1:]
+                    grid[i, j] = 1 + decoder.decode(tables[4 + grid[i, j - 1] + 3 * grid[i - 1, j]])
+    return grid[1:, 1:]
 
 
-def sent_masks(levels: np.ndarray) -> Grids:
-    """Return where codes are sent: a boolean array on the grid of each level."""
-    return [levels[::2, ::2] == 0, levels == 1, np.kron(levels == 2, np.ones((2, 2), bool))]
+def sent_masks(levels: np.ndarray) -> tuple[Grids, Grids]:
+    """Return where codes are sent and where z, boolean arrays on the grids of each level."""
+    masks = [levels[::2, ::2] == 0, levels == 1, np.kron(levels == 2, np.ones((2, 2), bool))]
+    padded = [np.pad(mask, [(0, -side % 4) for side in mask.shape]) for mask in masks]
+    return masks, [x.reshape(len(x) // 4, 4, -1, 4).any(axis=(1, 3)) for x in padded]
 
 
-def sent_latents(mask: np.ndarray) -> np.ndarray:
-    """Return where z is sent, given where the level's codes are."""
-    rows, columns = (range(0, side, 4) for side in mask.shape)
-    return np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)
-
-
-def decode_latent(tables: np.ndarray, decoder: RangeDecoder, mask: np.ndarray) -> np.ndarray:
-    """Decode the z of a level, (channels, height, width)."""
-    sent, counts = sent_latents(mask), np.zeros((2, *tables.shape), np.int64)
+def decode_latent(tables: np.ndarray, decoder: RangeDecoder, sent: np.ndarray) -> np.ndarray:
+    """Decode the z of a level, (channels, height, width), given where it is sent."""
+    counts = Counts(decoder.kind, tables.shape, indices=False)
     latent = np.zeros((len(tables), *sent.shape), np.int8)
     expected = (tables << 16) // tables.sum(axis=1, keepdims=True)
     for piece in pieces(sent, 8):
-        frequencies = tables * gains(counts)
+        frequencies = tables * counts.gains()
         symbols = np.array([[decoder.decode(row) for row in frequencies] for _ in piece])
         latent[:, *piece.T] = symbols.T - 15
-        if decoder.adapts:
-            counts = updated(counts, symbols, len(piece) * expected)
+        counts.update({(0, 0): (symbols, len(piece) * expected)})
     return latent
 
 
@@ -219,20 +218,17 @@ def hyper_synthesis(model: Model, level: int, latent: np.ndarray, mask: np.ndarr
     return np.stack([requantise(mu, s_mu, -8192, 8192), requantise(steps, s_step, 0, 63)])
 
 
-def correct(model: Model, prior: np.ndarray, masks: Grids, known: Grids) -> np.ndarray:
+def correct(model: Model, prior: np.ndarray, mask: np.ndarray, known: Grids) -> np.ndarray:
     """Correct mu and t of the last level in `known`, the indices so far (-1: unknown)."""
-    (mu, steps), level, name = prior, len(known) - 1, f"context.{len(known) - 1}"
-    planes = np.zeros((len(mu) + 3, *mu.shape[1:]), np.int64)
-    for i, indices in enumerate(known):
-        block = np.ones(2 * [2 ** (level - i)], np.int64)
-        covering = np.kron(indices, block)
-        planes[:-3, covering >= 0] = model["index_tables.entries"][covering[covering >= 0]].T
-        planes[-2 if i == level else -3] += 4096 * np.kron(masks[i], block)
-    planes[-1] = 4096 * (known[level] >= 0)
+    (mu, steps), name = prior, f"context.{len(known) - 1}"
+    blocks = [np.ones(2 * [len(mask) // len(indices)], np.int64) for indices in known]
+    index = np.max([np.kron(*pair) for pair in zip(known, blocks, strict=True)], axis=0)
+    embeddings = np.where(index >= 0, model["index_tables.entries"].T[:, index], 0)
+    flags = [(index >= 0) & ~mask, mask, (index >= 0) & mask]
+    planes = np.concatenate([embeddings, 4096 * np.array(flags)])
     s1, s2, s_mu, s_step = model[f"{name}.formats"].tolist()
-    inputs = model[f"{name}.layer1.weight"].shape[1] - 2 * len(mu)
-    surroundings = windows(planes, round((inputs / len(planes)) ** 0.5))
-    x = np.concatenate([surroundings.reshape(inputs, *mu.shape[1:]), mu, 512 * steps])
+    size = round(((model[f"{name}.layer1.weight"].shape[1] - 2 * len(mu)) / len(planes)) ** 0.5)
+    x = np.concatenate([windows(planes, size).reshape(-1, *mu.shape[1:]), mu, 512 * steps])
     x = requantise(convolve(model, f"{name}.layer1", x), s1, 0, 32767)
     x = requantise(convolve(model, f"{name}.layer2", x), s2, 0, 32767)
     mu_acc, steps_acc = np.split(convolve(model, f"{name}.layer3", x), 2)
@@ -250,30 +246,34 @@ def index_terms(model: Model, level: int, mu: np.ndarray, steps: np.ndarray) -> 
 def decode_indices(model: Model, decoder: RangeDecoder, latents: Grids, masks: Grids) -> Grids:
     """Decode the indices of each level; return them in raster order of the sent positions."""
     has_context, static = "context.0.formats" in model, model["index_tables.static"]
-    counts = np.zeros((2, static.shape[1]), np.int64)
+    counts = Counts(decoder.kind, static.shape[1:], indices=True)
+    cells = [(-(-np.array(masks[0].shape) >> p - 4)).prod() for p in range(6, 12)]
+    p = 6 + sum(n * static.shape[1] > 2**22 for n in cells) if counts.near else 32  # 32: one cell
     known: Grids = []  # the indices of the levels so far, -1 where unknown
     for level, mask in enumerate(masks):
-        prior = corrected = hyper_synthesis(model, level, latents[level], mask)
+        prior = hyper_synthesis(model, level, latents[level], mask)
         known.append(np.full(mask.shape, -1))
         turns = TURNS[*np.indices(mask.shape) % 2] if has_context else np.zeros(mask.shape)
+        side = p - 4 + level  # a position has 2^(4 - level) pixels a side
         for turn in range(4):
-            if has_context:
-                corrected = correct(model, prior, masks, known)
-            for piece in pieces(mask & (turns == turn), 32):
-                terms = index_terms(model, level, *corrected[:, :, *piece.T])
-                adapted = (terms * gains(counts)) >> 12
-                frequencies = adapted + np.outer(adapted.sum(axis=1) >> 24, static[level])
-                symbols = np.array([decoder.decode(row) for row in frequencies])
-                known[level][*piece.T] = symbols
-                if decoder.adapts:
-                    counts = updated(counts, symbols, (2**47 // terms.sum(axis=1)) @ terms >> 31)
+            corrected = correct(model, prior, mask, known) if has_context else prior
+            for piece in pieces(mask & (turns == turn), 32, side):
+                coded = {}
+                for cell in map(tuple, np.unique(piece >> side, axis=0).tolist()):
+                    here = piece[(piece >> side == cell).all(axis=1)].T
+                    terms = index_terms(model, level, *corrected[:, :, *here])
+                    adapted = (terms * counts.gains(*cell)) >> 12
+                    frequencies = adapted + np.outer(adapted.sum(axis=1) >> 24, static[level])
+                    known[level][*here] = [decoder.decode(row) for row in frequencies]
+                    coded[cell] = known[level][*here], (2**47 // terms.sum(axis=1)) @ terms >> 31
+                counts.update(coded)
     return [indices[mask].astype(np.int32) for indices, mask in zip(known, masks, strict=True)]
 
 
 def symbol_bytes(symbols: dict) -> bytes:
     """Return the bytes that the symbol checksum covers."""
-    latents = zip(symbols["latents"], sent_masks(symbols["levels"]), strict=True)
-    parts = [symbols["levels"], *(latent[:, sent_latents(mask)].T for latent, mask in latents)]
+    latents = zip(symbols["latents"], sent_masks(symbols["levels"])[1], strict=True)
+    parts = [symbols["levels"], *(latent[:, sent].T for latent, sent in latents)]
     parts += [indices.astype("<u2") for indices in symbols["indices"]]
     return b"".join(part.tobytes() for part in parts)
 
@@ -284,8 +284,8 @@ def decode_symbols(model: Model, data: bytes) -> dict:
     require(header["fingerprint"] == model["fingerprint"].tobytes()[:8], "made by another model")
     decoder = RangeDecoder(sections)
     levels = decode_map(model, decoder, -(-header["height"] // 16), -(-header["width"] // 16))
-    masks, tables = sent_masks(levels), model["latent_tables"]
-    latents = [decode_latent(tables[i], decoder, masks[i]) for i in range(3)]
+    masks, sent = sent_masks(levels)
+    latents = [decode_latent(model["latent_tables"][i], decoder, sent[i]) for i in range(3)]
     indices = decode_indices(model, decoder, latents, masks)
     require(not list(decoder.words) and decoder.offset < 2**33 - 1, "damaged payload: its end")
     symbols = {"levels": levels, "latents": latents, "indices": indices}

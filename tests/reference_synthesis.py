@@ -74,7 +74,7 @@ def embed(model: Model, levels: np.ndarray, indices: Grids) -> Grids:
     norms = np.sqrt((entries**2).sum(axis=1, keepdims=True))
     units = (entries / np.maximum(norms, 1)).astype(np.float32)  # a row of zeros stays one
     grids = []
-    for mask, sent in zip(sent_masks(levels), indices, strict=True):
+    for mask, sent in zip(sent_masks(levels)[0], indices, strict=True):
         grids.append(np.zeros((units.shape[1], *mask.shape), np.float32))
         grids[-1][:, mask] = units[sent].T
     return grids

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from hvqcodec import Codec
+from hvqcodec.bitstream import Scope
 from hvqcodec.encoding import Scene, analyse, hyperprior, per_cell
 from hvqcodec.entropy.budget import bit_budget
 from hvqcodec.entropy.constants import ONE
@@ -30,7 +31,7 @@ def test_the_estimate_is_what_a_map_of_one_level_costs(
 ) -> None:
     """The float model beside the integer tables, which do not adapt."""
     levels = uniform(scene, level)
-    real = bit_budget(codec.model.normative, scene.symbols(levels), adaptive=False)["index_bits"]
+    real = bit_budget(codec.model.normative, scene.symbols(levels), Scope.NONE)["index_bits"]
     assert scene.estimated_bits(levels) == pytest.approx(real, rel=0.02)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import hvqcodec
 from hvqcodec import BitstreamError, Codec
-from hvqcodec.bitstream import Bitstream, Mode, Section
+from hvqcodec.bitstream import Bitstream, Mode, Scope, Section
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import decode_stream
 from hvqcodec.models.cards import card_text, list_models, model_path
@@ -54,13 +54,14 @@ def test_the_shipped_models_have_streams() -> None:
         assert json.loads(card_text(name))["fingerprint"] in recorded
 
 
-def test_there_are_streams_of_both_kinds() -> None:
-    """Whose tables adapt, which all models do by now, and as hvqcodec up to 0.6 wrote them."""
+def test_there_are_streams_of_all_kinds() -> None:
+    """Of payloads; those that 0.7 and later wrote are there for the shipped models."""
     streams = [read(path) for path in STREAMS]
-    assert sum(not stream.adaptive for stream in streams) >= 10
+    assert sum(stream.scope == Scope.NONE for stream in streams) >= 10
     for fingerprint in shipped():
-        adaptive = [s.adaptive for s in streams if s.fingerprint.hex() == fingerprint]
-        assert sum(adaptive) >= 10
+        scopes = [s.scope for s in streams if s.fingerprint.hex() == fingerprint]
+        assert scopes.count(Scope.FILE) >= 10
+        assert scopes.count(Scope.PLACE) >= 10
 
 
 @pytest.mark.parametrize("kind", [Section.TONE, Section.RESIDUAL])

@@ -11,9 +11,9 @@ from PIL import Image
 
 import hvqcodec
 from hvqcodec import BitstreamError, Codec, HvqError
-from hvqcodec.bitstream import Bitstream
+from hvqcodec.bitstream import Bitstream, Scope
 from hvqcodec.metadata import Metadata
-from tests.helpers import CONTEXT, TINY, Pixels, plain
+from tests.helpers import CONTEXT, TINY, Pixels, recoded
 from tests.mutations import Mutator
 from tests.samples import XMP, exif_with_thumbnail, swapped_profile
 
@@ -40,7 +40,8 @@ def files(hostile_codec: Codec, astronaut: Pixels, coffee: Pixels, camera: Pixel
     return [
         hostile_codec.compress(rich, quality=80),
         with_alpha,
-        plain(hostile_codec.model, with_alpha),
+        recoded(hostile_codec.model, with_alpha, Scope.NONE),
+        recoded(hostile_codec.model, with_alpha, Scope.FILE),
         hostile_codec.compress(camera[60:110, 180:250], quality=100),
         hostile_codec.compress(astronaut[100:101, 200:201]),
         hostile_codec.compress(coffee[:48, :200], ratios=(0.3, 0.4, 0.3)),
@@ -62,7 +63,7 @@ def decode(codec: Codec, data: bytes) -> Pixels | None:
 def test_damaged_files_are_refused_or_unharmed(hostile_codec: Codec, files: list[bytes]) -> None:
     sound = [decode(hostile_codec, data) for data in files]
     assert all(image is not None for image in sound)
-    mutator, unharmed = Mutator(hostile_codec.model, files, seed=18), 0
+    mutator, unharmed = Mutator(hostile_codec.model, files, seed=19), 0
     for _ in range(STREAMS // 2):
         data, number = mutator.damaged()
         if data in files:  # a splice of the whole

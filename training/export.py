@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from hvqcodec.bitstream import Scope
 from hvqcodec.encoding import hyperprior
 from hvqcodec.entropy.budget import code_lengths
 from hvqcodec.entropy.constants import FRACTION_BITS, ONE, SIGMA_STEPS
@@ -198,9 +199,7 @@ def check_tables(networks: Model, normative: Normative, photos: list[Photo]) -> 
         for lambda_ in CHECK_LAMBDAS:
             symbols = scene.symbols(scene.choose(lambda_, normative.map_tables))
             real += float_index_bits(networks, symbols)
-            for part, level, piece, frequencies in coded_after_map(
-                normative, symbols, adaptive=False
-            ):
+            for part, level, piece, frequencies in coded_after_map(normative, symbols, Scope.NONE):
                 bits = float(code_lengths(piece, frequencies).sum())
                 if part == "z":
                     z_bits += bits

@@ -45,7 +45,9 @@ class Section(IntEnum):
     """CRC-32 of all decoded symbols, 4 bytes: the one check that notices wrong tables."""
     ALPHA = 3
     """Transparency, 8 bits per pixel, zlib; nothing if it is opaque throughout."""
-    PAYLOAD = 4
+    ADAPTIVE_PAYLOAD = 4
+    """One whose tables learn from all the file alike, as hvqcodec 0.7 to 0.9 wrote it."""
+    PAYLOAD = 5
     """One range-coded stream: granularity map, z, indices."""
     ICC = 128
     """Colour profile: zlib, or one byte for a well-known one."""
@@ -62,9 +64,25 @@ class Section(IntEnum):
     """What the synthesis misses at low frequencies; a decoder may leave it out."""
 
 
+class Scope(IntEnum):
+    """From which symbols of a file its tables learn."""
+
+    NONE = 0
+    """Files up to hvqcodec 0.6."""
+    FILE = 1
+    """All alike: 0.7 to 0.9."""
+    PLACE = 2
+    """All, and those nearby once more."""
+
+
 FIRST_OPTIONAL = 128
 METADATA = (Section.ICC, Section.EXIF, Section.XMP, Section.DPI)
-PAYLOADS = (Section.PLAIN_PAYLOAD, Section.PAYLOAD)
+PAYLOADS = {
+    Section.PLAIN_PAYLOAD: Scope.NONE,
+    Section.ADAPTIVE_PAYLOAD: Scope.FILE,
+    Section.PAYLOAD: Scope.PLACE,
+}
+"""How each is coded."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +110,17 @@ class Bitstream:
         return bytes(header) + b"".join(body for _, body in sorted(self.sections.items()))
 
     @property
-    def adaptive(self) -> bool:
-        """Whether the tables of the payload adapt."""
-        return Section.PAYLOAD in self.sections
+    def scope(self) -> Scope:
+        """How the payload is coded."""
+        return PAYLOADS[self._payload_kind]
 
     @property
     def payload(self) -> bytes:
-        return self.sections[Section.PAYLOAD if self.adaptive else Section.PLAIN_PAYLOAD]
+        return self.sections[self._payload_kind]
+
+    @property
+    def _payload_kind(self) -> Section:
+        return next(kind for kind in PAYLOADS if kind in self.sections)
 
     @property
     def image_bytes(self) -> int:

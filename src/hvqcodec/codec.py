@@ -219,7 +219,7 @@ class Codec:
         """
         stream = Bitstream.from_bytes(data)
         symbols = self._symbols(stream, max_pixels)
-        budget = bit_budget(self.model.normative, symbols, stream.adaptive)
+        budget = bit_budget(self.model.normative, symbols, stream.scope)
         bodies = sum(
             len(body) for kind, body in stream.sections.items() if kind != Section.SYMBOL_CRC
         )
@@ -242,7 +242,7 @@ class Codec:
         """
         stream = Bitstream.from_bytes(data)
         symbols = self._symbols(stream, max_pixels)
-        bits = index_bits_by_cell(self.model.normative, symbols, stream.adaptive)
+        bits = index_bits_by_cell(self.model.normative, symbols, stream.scope)
         return symbols.levels, bits
 
 

@@ -1,48 +1,148 @@
 """NORMATIVE: tables that learn from a file's own symbols as they come.
 
-What a model expects of all photos is seldom just what one photo has. So each symbol's
-probability is multiplied by how often the symbol has come so far over how often it was
-expected: by the mean of a rate that is Gamma distributed beforehand, with mean 1 and shape
-`PRIOR`, and has been seen to make Poisson counts. All values are integers in float64.
+What a model expects of all photos is seldom just what one photo has, nor what one place of it
+has. So each symbol's probability is multiplied by how often the symbol has come so far over how
+often it was expected: by the mean of a rate that is Gamma distributed beforehand, and has been
+seen to make Poisson counts. Of the whole file that rate has mean 1 beforehand, near a place the
+mean that it has in the file. All values are integers in float64.
 """
 
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hvqcodec.entropy.range_coding import Floats
 
+Places = NDArray[np.int64]
+
 COUNT_ONE = 1 << 16
 """Counts are in units of 2^-16."""
 PRIOR = 2 * COUNT_ONE
-DECAY = 1 << 8
+FORGETTING = 8
 """Of what has been counted, 2^-8 is forgotten at each piece: old symbols are far away."""
+LATENT_FORGETTING = 3
+"""Of those of z 2^-3, where indices learn from places."""
 GAIN_ONE = 1 << 12
 """Gains are in units of 2^-12."""
 GAIN_MIN, GAIN_MAX = 1 << 9, 1 << 16
 """1/8 and 16. What the static share of `tables` loses by rounding is at most a ninth above the
 first, so that an index still costs 1 / 1024 bit; sums are exact below the second."""
-PIECE = 32
-"""Codes under the same counts."""
-LATENT_PIECE = 8
-"""Positions of z, likewise."""
+PIECE, LATENT_PIECE = 32, 8
+"""Codes, and positions of z, under the same counts."""
+EXPECTED_ONE = 1 << 47
+"""What the expectations of one code sum to, all but a little: those of a piece are exact."""
+
+NEAR_PRIOR = 4 * COUNT_ONE
+"""One symbol of a cell's own: these count fourfold, those of the cells around twice or once."""
+CELL_MIN, CELL_MAX = 6, 12
+"""Cells have sides of 2^6 to 2^12 pixels: below 2^53 are all counts then."""
+CELL_COUNTS = 1 << 22
+"""Cells are as small as leaves at most so many counts: 64 MiB."""
 
 
 class Adaptation:
     """How often each symbol has come, and how often it was expected."""
 
-    def __init__(self, *shape: int) -> None:
+    def __init__(self, *shape: int, forgetting: int = FORGETTING) -> None:
         """shape: of the tables; along the last axis stand the symbols."""
-        self.seen = np.zeros(shape)
-        self.expected = np.zeros(shape)
+        self.counts = np.zeros((2, *shape))
+        """Seen and expected, in units of 2^-16."""
+        self._kept = 2.0**-forgetting
 
     def gains(self) -> Floats:
         """What to multiply probabilities by, in units of 2^-12."""
-        gains: Floats = np.floor((self.seen + PRIOR) * GAIN_ONE / (self.expected + PRIOR))
-        return gains.clip(GAIN_MIN, GAIN_MAX)
+        seen, expected = self.counts + PRIOR
+        return bounded(seen * GAIN_ONE / expected)
 
-    def learn(self, seen: NDArray[np.integer[Any]], expected: Floats) -> None:
-        """seen: how often each symbol came in a piece. expected: in units of 2^-16."""
-        self.seen += seen * COUNT_ONE - np.floor(self.seen / DECAY)
-        self.expected += expected - np.floor(self.expected / DECAY)
+    def learn(self, counts: Floats) -> None:
+        """counts: of a piece, seen and expected."""
+        self.counts += counts - np.floor(self.counts * self._kept)
+
+
+def bounded(gains: Floats) -> Floats:
+    """Rounded down."""
+    np.floor(gains, out=gains)
+    np.maximum(gains, GAIN_MIN, out=gains)
+    return np.minimum(gains, GAIN_MAX, out=gains)
+
+
+class FileAdaptation:
+    """Of the indices of a file, wherever they are."""
+
+    def __init__(self, codes: int) -> None:
+        self.whole = Adaptation(codes)
+
+    def order(self, level: int, rows: Places, columns: Places) -> Places:
+        """In which the codes of a turn, given in raster order, come."""
+        return np.arange(len(rows))
+
+    def gains(self, level: int, rows: Places, columns: Places) -> Floats:
+        """(K,) or (n, K), multiples of 2^-12, for the codes of a piece, at these places of their
+        level's grid."""
+        return self.whole.gains() / GAIN_ONE
+
+    def learn(self, index: Places, likelihoods: Floats) -> None:
+        """From the piece whose gains were asked for last: its indices (n,), and what they were
+        drawn from, (n, K)."""
+        self.whole.learn(counted(index, likelihoods, np.zeros_like(index), 1)[0])
+
+
+class PlaceAdaptation(FileAdaptation):
+    """Of the indices of a file, and of each place of the image: square cells of pixels."""
+
+    def __init__(self, codes: int, height: int, width: int) -> None:
+        """height, width: in pixels."""
+        super().__init__(codes)
+        self.side = CELL_MIN
+        while self.side < CELL_MAX and codes * math.prod(self._grid(height, width)) > CELL_COUNTS:
+            self.side += 1
+        rows, columns = self._grid(height, width)
+        # A border of one cell, so that each has eight around it.
+        self.near = np.zeros((rows + 2, columns + 2, 2, codes))
+        """Seen and expected, those to the left and right of a cell counted in."""
+
+    def _grid(self, height: int, width: int) -> tuple[int, int]:
+        return -(-height >> self.side), -(-width >> self.side)
+
+    def _cells(self, level: int, rows: Places, columns: Places) -> Places:
+        """The numbers of the cells of these places."""
+        shift = self.side - 4 + level  # a block has a side of 2^(4 - level)
+        return ((rows >> shift) + 1) * self.near.shape[1] + (columns >> shift) + 1
+
+    def order(self, level: int, rows: Places, columns: Places) -> Places:
+        """Cell by cell."""
+        return np.argsort(self._cells(level, rows, columns), kind="stable")
+
+    def gains(self, level: int, rows: Places, columns: Places) -> Floats:
+        cells, self._which = np.unique(self._cells(level, rows, columns), return_inverse=True)
+        self._y, self._x = y, x = np.divmod(cells, self.near.shape[1])
+        near = self.near[y, x]
+        near += near
+        near += self.near[y - 1, x]
+        near += self.near[y + 1, x]
+        came = near[:, 0] * GAIN_ONE + self.whole.gains() * NEAR_PRIOR
+        gains = bounded(came / (near[:, 1] + NEAR_PRIOR)) / GAIN_ONE
+        return gains[self._which]
+
+    def learn(self, index: Places, likelihoods: Floats) -> None:
+        counts = counted(index, likelihoods, self._which, len(self._y))
+        self.whole.learn(counts.sum(0))
+        for x in (self._x - 1, self._x, self._x, self._x + 1):
+            self.near[self._y, x] += counts
+
+
+def counted(index: Places, likelihoods: Floats, group: Places, groups: int) -> Floats:
+    """How often each index came in each group of the codes of a piece, and how often it was
+    expected, in units of 2^-16: (groups, 2, K).
+
+    index, group: (n,). likelihoods: (n, K), what the indices were drawn from.
+    """
+    codes = likelihoods.shape[1]
+    whole = np.floor(EXPECTED_ONE / likelihoods.sum(1))
+    shares = np.zeros((groups, len(index)))
+    shares[group, np.arange(len(index))] = whole * (COUNT_ONE / EXPECTED_ONE)
+    counts = np.zeros((groups, 2, codes))
+    np.floor(shares @ likelihoods, out=counts[:, 1])
+    np.add.at(counts[:, 0], (group, index), COUNT_ONE)
+    return counts

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from hvqcodec.bitstream import Scope
 from hvqcodec.entropy.map_coding import map_costs
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.range_coding import Floats, Ints
@@ -24,13 +25,15 @@ def code_lengths(symbols: Ints, frequencies: Floats) -> Floats:
     return bits
 
 
-def bit_budget(normative: Normative, symbols: Symbols, adaptive: bool = True) -> dict[str, float]:
+def bit_budget(
+    normative: Normative, symbols: Symbols, scope: Scope = Scope.PLACE
+) -> dict[str, float]:
     """Bits by part, and `static_bits`: what the same indices would cost under the
     static frequencies of their level."""
     tables = normative.map_tables
     map_bits = np.log2(len(tables)) + map_costs(symbols.levels, tables).min()
     budget = {"map_bits": float(map_bits), "z_bits": 0.0, "index_bits": 0.0, "static_bits": 0.0}
-    for part, _, piece, frequencies in coded_after_map(normative, symbols, adaptive):
+    for part, _, piece, frequencies in coded_after_map(normative, symbols, scope):
         budget[f"{part}_bits"] += float(code_lengths(piece, frequencies).sum())
     for static, index in zip(normative.index_tables.static.numpy(), symbols.indices, strict=True):
         bits = STATIC_BITS - np.log2(np.maximum(static, 0.5))
@@ -38,13 +41,15 @@ def bit_budget(normative: Normative, symbols: Symbols, adaptive: bool = True) ->
     return budget
 
 
-def index_bits_by_cell(normative: Normative, symbols: Symbols, adaptive: bool = True) -> Floats:
+def index_bits_by_cell(
+    normative: Normative, symbols: Symbols, scope: Scope = Scope.PLACE
+) -> Floats:
     """Bits of the indices of each 8x8 cell, (2 * rows, 2 * columns); a coarse code counts a
     quarter in each of its four."""
     cells = np.zeros(symbols.levels.shape)
     masks = [torch.from_numpy(mask) for mask in symbols.masks()]
     maps = index_maps(symbols)
-    adaptation = adaptation_of(normative, adaptive)
+    adaptation = adaptation_of(normative, symbols.levels, scope)
     for level, z in enumerate(symbols.latents):
         for r, c, frequencies in index_frequencies(normative, level, z, masks, maps, adaptation):
             bits = code_lengths(maps[level][r, c].numpy().astype(np.int32), frequencies)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvqcodec.entropy.constants import SIGMA_STEPS
+from hvqcodec.entropy.constants import ONE, SIGMA_STEPS
 from hvqcodec.entropy.fixed_point import (
     ACTIVATION_MAX,
     EXACT,
@@ -107,6 +107,12 @@ class IntegerContext:
     def pad(self, planes: Tensor) -> Tensor:
         """As `around` wants them."""
         return F.pad(planes, (self.window // 2,) * 4)
+
+    def reveal(self, planes: Tensor, rows: Tensor, columns: Tensor, embeddings: Tensor) -> None:
+        """Make the codes of a turn known in padded planes; embeddings: (n, D)."""
+        places = rows + self.window // 2, columns + self.window // 2
+        planes[(slice(self.dimensions), *places)] = embeddings.t()
+        planes[(-1, *places)] = ONE
 
     def __call__(self, surroundings: Tensor, mu: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """surroundings: (C * window^2, n); mu, step: (D, n), as the hyper-synthesis gives

@@ -13,16 +13,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvqcodec.bitstream import Bitstream
-from hvqcodec.entropy.adaptation import COUNT_ONE, LATENT_PIECE, PIECE, Adaptation
+from hvqcodec.bitstream import Bitstream, Scope
+from hvqcodec.entropy.adaptation import (
+    COUNT_ONE,
+    FORGETTING,
+    LATENT_FORGETTING,
+    LATENT_PIECE,
+    PIECE,
+    Adaptation,
+    FileAdaptation,
+    PlaceAdaptation,
+)
 from hvqcodec.entropy.constants import LATENT_MAX, ONE
 from hvqcodec.entropy.context import around, known_planes, turns
 from hvqcodec.entropy.map_coding import decode_map, encode_map
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.range_coding import Decoder, Encoder, Floats, Ints
-from hvqcodec.entropy.tables import ROWS, expected_counts
+from hvqcodec.entropy.tables import ROWS
 from hvqcodec.errors import BitstreamError
-from hvqcodec.granularity import BLOCK, COARSE, Levels, latent_support, level_masks
+from hvqcodec.granularity import BLOCK, COARSE, MEDIUM, Levels, latent_support, level_masks
 from hvqcodec.timing import step
 
 BLOCKS_PER_BYTE = 8 * 1024
@@ -83,7 +92,7 @@ def index_frequencies(
     z: NDArray[np.int8],
     masks: list[Tensor],
     maps: list[Tensor],
-    adaptation: Adaptation | None = None,
+    adaptation: FileAdaptation | None = None,
 ) -> Iterator[tuple[Tensor, Tensor, Floats]]:
     """Rows, columns and frequencies (n, K) of the indices of a level in coding order, in
     pieces of at most `ROWS` codes.
@@ -99,35 +108,44 @@ def index_frequencies(
     with step("tables"):
         mu, steps = normative.hyper_syntheses[level](torch.from_numpy(z), mask)  # (D, h, w)
         entries = tables.entries.float()  # exact, and half the memory of doubles
-    context = normative.contexts[level] if normative.contexts else None
-    size = PIECE if adaptation else ROWS
-    for turn, (rows, columns) in enumerate(turns(mask, context is not None)):
+        context = normative.contexts[level] if normative.contexts else None
+        if context:
+            sent, known = ([t[None] for t in ts[: level + 1]] for ts in (masks, maps))
+            planes = context.pad(known_planes(entries, sent, known, 0, ONE)[0])
+    for places in turns(mask, context is not None):
+        rows, columns = places
         if not len(rows):
             continue
-        if context:
-            with step("tables"):
-                sent, known = ([t[None] for t in ts[: level + 1]] for ts in (masks, maps))
-                planes = context.pad(known_planes(entries, sent, known, turn, ONE)[0])
+        if adaptation:
+            order = adaptation.order(level, rows.numpy(), columns.numpy())
+            rows, columns = rows[order], columns[order]
         for r, c in zip(torch.split(rows, ROWS), torch.split(columns, ROWS), strict=True):
             with step("tables"):
                 m, s = mu[:, r, c].double(), steps[:, r, c].double()  # (D, n)
                 if context:
                     m, s = context(around(planes, r, c, context.window), m, s)
                 likelihoods = tables.likelihoods(level, m.t(), s.t())
-            for start in range(0, len(r), size):
-                piece = slice(start, start + size)
+            if not adaptation:
                 with step("tables"):
-                    frequencies = tables.frequencies(level, likelihoods[piece], adaptation)
-                yield r[piece], c[piece], frequencies
-                if adaptation:
-                    with step("tables"):
-                        index = maps[level][r[piece], c[piece]].numpy()
-                        seen = np.bincount(index, minlength=len(entries))
-                        adaptation.learn(seen, expected_counts(likelihoods[piece]))
+                    frequencies = tables.frequencies(level, likelihoods)
+                yield r, c, frequencies
+                continue
+            for start in range(0, len(r), PIECE):
+                piece = slice(start, start + PIECE)
+                there, likely = (r[piece], c[piece]), likelihoods[piece]
+                with step("tables"):
+                    gains = adaptation.gains(level, *(place.numpy() for place in there))
+                    frequencies = tables.frequencies(level, likely, gains)
+                yield *there, frequencies
+                with step("tables"):
+                    adaptation.learn(maps[level][there].numpy(), likely)
+        if context:
+            with step("tables"):
+                context.reveal(planes, rows, columns, entries[maps[level][rows, columns]])
 
 
 def latent_frequencies(
-    normative: Normative, level: int, sent: NDArray[np.int8], adaptive: bool
+    normative: Normative, level: int, sent: NDArray[np.int8], scope: Scope
 ) -> Iterator[tuple[slice, Floats]]:
     """Positions and frequencies (n * latent_channels, 31) of z, in pieces.
 
@@ -135,7 +153,8 @@ def latent_frequencies(
     pieces come: z of one must stand there before the next is asked for.
     """
     table = normative.latent_tables[level].astype(np.float64)
-    adaptation = Adaptation(*table.shape) if adaptive else None
+    forgetting = LATENT_FORGETTING if scope == Scope.PLACE else FORGETTING
+    adaptation = Adaptation(*table.shape, forgetting=forgetting) if scope else None
     expected = np.floor(table * COUNT_ONE / table.sum(1, keepdims=True))
     values = np.arange(-LATENT_MAX, LATENT_MAX + 1)
     size = LATENT_PIECE if adaptation else ROWS
@@ -145,36 +164,40 @@ def latent_frequencies(
         yield piece, np.tile(table * adaptation.gains() if adaptation else table, (count, 1))
         if adaptation:
             seen = (sent[piece, :, None] == values).sum(0)  # (C, 31)
-            adaptation.learn(seen, count * expected)
+            adaptation.learn(np.stack([COUNT_ONE * seen, count * expected]))
 
 
 def coded_after_map(
-    normative: Normative, symbols: Symbols, adaptive: bool
+    normative: Normative, symbols: Symbols, scope: Scope
 ) -> Iterator[tuple[str, int, Ints, Floats]]:
     """(part, level, symbols, frequencies) in coding order; part is 'z' or 'index'."""
     masks = symbols.masks()
     for level, (z, mask) in enumerate(zip(symbols.latents, masks, strict=True)):
         sent = sent_latents(z, mask)
-        for piece, frequencies in latent_frequencies(normative, level, sent, adaptive):
+        for piece, frequencies in latent_frequencies(normative, level, sent, scope):
             yield "z", level, sent[piece].reshape(-1).astype(np.int32) + LATENT_MAX, frequencies
-    adaptation = adaptation_of(normative, adaptive)
+    adaptation = adaptation_of(normative, symbols.levels, scope)
     tensors, maps = [torch.from_numpy(mask) for mask in masks], index_maps(symbols)
     for level, z in enumerate(symbols.latents):
         for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps, adaptation):
             yield "index", level, maps[level][r, c].numpy().astype(np.int32), frequencies
 
 
-def adaptation_of(normative: Normative, adaptive: bool) -> Adaptation | None:
+def adaptation_of(normative: Normative, levels: Levels, scope: Scope) -> FileAdaptation | None:
     """Of the indices of a file, of all its levels."""
-    return Adaptation(len(normative.index_tables.entries)) if adaptive else None
+    codes = len(normative.index_tables.entries)
+    if scope == Scope.PLACE:
+        height, width = (BLOCK[MEDIUM] * side for side in levels.shape)
+        return PlaceAdaptation(codes, height, width)
+    return FileAdaptation(codes) if scope == Scope.FILE else None
 
 
-def encode_symbols(normative: Normative, symbols: Symbols, adaptive: bool = True) -> bytes:
-    """The payload. adaptive: tables learn as the symbols come; they did not up to 0.6."""
+def encode_symbols(normative: Normative, symbols: Symbols, scope: Scope = Scope.PLACE) -> bytes:
+    """The payload, as `PAYLOADS` names it for the scope."""
     encoder = Encoder()
     with step("map"):
         encode_map(encoder, symbols.levels, normative.map_tables)
-    for _, _, piece, frequencies in coded_after_map(normative, symbols, adaptive):
+    for _, _, piece, frequencies in coded_after_map(normative, symbols, scope):
         with step("range coding"):
             encoder.encode(piece, frequencies)
     return encoder.payload()
@@ -183,11 +206,11 @@ def encode_symbols(normative: Normative, symbols: Symbols, adaptive: bool = True
 def decode_stream(normative: Normative, stream: Bitstream) -> Symbols:
     """Of a file; raises as `decode_symbols` does."""
     rows, columns = -(-stream.height // BLOCK[COARSE]), -(-stream.width // BLOCK[COARSE])
-    return decode_symbols(normative, stream.payload, rows, columns, stream.adaptive)
+    return decode_symbols(normative, stream.payload, rows, columns, stream.scope)
 
 
 def decode_symbols(
-    normative: Normative, payload: bytes, rows: int, columns: int, adaptive: bool = True
+    normative: Normative, payload: bytes, rows: int, columns: int, scope: Scope = Scope.PLACE
 ) -> Symbols:
     """Raises BitstreamError where the payload cannot be of such an image. A damaged one
     may decode to other symbols: compare `Symbols.crc`."""
@@ -202,7 +225,7 @@ def decode_symbols(
         support = sent_positions(mask)
         channels = normative.latent_tables.shape[1]
         sent = np.zeros((support.sum(), channels), np.int8)
-        for piece, frequencies in latent_frequencies(normative, level, sent, adaptive):
+        for piece, frequencies in latent_frequencies(normative, level, sent, scope):
             with step("range coding"):
                 sent[piece] = (decoder.decode(frequencies) - LATENT_MAX).reshape(-1, channels)
         positions = np.zeros((*support.shape, channels), np.int8)
@@ -210,7 +233,7 @@ def decode_symbols(
         latents.append(np.ascontiguousarray(positions.transpose(2, 0, 1)))
     tensors = [torch.from_numpy(mask) for mask in masks]
     maps = [torch.zeros(mask.shape, dtype=torch.int64, device="cpu") for mask in masks]
-    adaptation = adaptation_of(normative, adaptive)
+    adaptation = adaptation_of(normative, levels, scope)
     for level, z in enumerate(latents):
         for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps, adaptation):
             with step("range coding"):

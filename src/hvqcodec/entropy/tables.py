@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvqcodec.entropy.adaptation import COUNT_ONE, GAIN_ONE, PIECE, Adaptation
+from hvqcodec.entropy.adaptation import PIECE
 from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.range_coding import Floats
 
@@ -27,19 +27,10 @@ STATIC_MAX = 52428
 """No static frequency is above 0.8 of the sum. With the static share mixed in, an index
 then costs at least 1 / 1024 bit, whatever the Gaussian says, so that the length of a
 payload bounds the number of blocks."""
-EXPECTED_ONE = 1 << 47
-"""What the expectations of one code sum to, all but a little: those of a piece are exact."""
 ROWS = 512
 """Codes at a time: bounds the memory, and fits the processor's cache. Pieces of the adaptation
 begin anew with each, so these must fill it."""
 assert ROWS % PIECE == 0
-
-
-def expected_counts(likelihoods: Floats) -> Floats:
-    """(N, K), N at most `PIECE` -> (K,), how often each index is expected, in units of 2^-16."""
-    whole = np.floor(EXPECTED_ONE / likelihoods.sum(1))
-    expected: Floats = np.floor(whole @ likelihoods / (EXPECTED_ONE // COUNT_ONE))
-    return expected
 
 
 @dataclass(frozen=True)
@@ -60,9 +51,10 @@ class IndexTables:
     def __post_init__(self) -> None:
         e = self.entries.double()
         prepared = {
-            "_right": torch.cat([e, e.square()], 1).t().contiguous(),
+            # Powers of two change no digit: logits come out in units of 2^-8.
+            "_right": torch.cat([e, e.square()], 1).t() * 2.0**-LOGIT_SHIFT,
             "_inverse_variance": self.inverse_variance.double(),
-            "_log_prior": self.log_prior.double(),
+            "_log_prior": self.log_prior.double() * 2.0**-LOGIT_SHIFT,
             "_exponential": self.exponential.double(),
             "_static": self.static.double().numpy(),
         }
@@ -78,7 +70,7 @@ class IndexTables:
         w = self._inverse_variance[step.long()]  # type: ignore[attr-defined]
         left = torch.cat([2 * w * mu, -w], 1)
         logits = torch.addmm(self._log_prior[level], left, self._right)  # type: ignore[attr-defined]
-        logits.mul_(2.0**-LOGIT_SHIFT).floor_()
+        logits.floor_()
         best = logits.amax(1, keepdim=True)
         distance = torch.sub(best, logits, out=logits).clamp_(max=EXP_LAST).int()
         found: Floats = (
@@ -88,12 +80,13 @@ class IndexTables:
         )
         return found
 
-    def frequencies(
-        self, level: int, likelihoods: Floats, adaptation: Adaptation | None = None
-    ) -> Floats:
-        """(N, K) -> (N, K), float64 integers: adapted to the file, and with the static share."""
-        if adaptation:
-            likelihoods = likelihoods * (adaptation.gains() / GAIN_ONE)
+    def frequencies(self, level: int, likelihoods: Floats, gains: Floats | None = None) -> Floats:
+        """(N, K) -> (N, K), float64 integers: adapted to the file, and with the static share.
+
+        gains: (K,) or (N, K), of an adaptation.
+        """
+        if gains is not None:
+            likelihoods = likelihoods * gains
             np.floor(likelihoods, out=likelihoods)
         share = np.floor(likelihoods.sum(1, keepdims=True) / (1 << STATIC_BITS + STATIC_SHARE))
         mixed: Floats = share * self._static[level]  # type: ignore[attr-defined]

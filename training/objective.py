@@ -181,10 +181,12 @@ class Objective:
         if self.entropy_only:
             return rate, parts
         output = (self.synthesis(tuple(sent), levels) + 1) / 2
-        bare = (output - image).square().mean((1, 2, 3))
+        squared = (output - image).square().mean(1)
+        bare = squared.mean((1, 2))
         if self.corrects:
             output = output + residual_of(output.detach(), image, lambdas)
         distortion, actual, metrics = self.distortion(*moved(output, image))
+        actual = actual + self.weights.bare * F.avg_pool2d(squared.detach(), 8)
         chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)
         # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
         head_loss = (chosen.exp() - actual * chosen).mean()

@@ -128,8 +128,10 @@ class PlaceAdaptation(FileAdaptation):
     def learn(self, index: Places, likelihoods: Floats) -> None:
         counts = counted(index, likelihoods, self._which, len(self._y))
         self.whole.learn(counts.sum(0))
-        for x in (self._x - 1, self._x, self._x, self._x + 1):
-            self.near[self._y, x] += counts
+        self.near[self._y, self._x - 1] += counts
+        self.near[self._y, self._x + 1] += counts
+        counts += counts
+        self.near[self._y, self._x] += counts
 
 
 def counted(index: Places, likelihoods: Floats, group: Places, groups: int) -> Floats:

@@ -135,17 +135,22 @@ def random_pieces(
 
 
 @settings(max_examples=25)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["file", "places"]))
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["file", "places", "larger places"]))
 def test_equals_the_page_in_plain_integers(tables: IndexTables, seed: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     codes = tables.entries.shape[0]
     height, width = rng.choice([16, 96, 208, 400], 2).tolist()
-    places = kind == "places"
-    adaptation = PlaceAdaptation(codes, height, width) if places else FileAdaptation(codes)
-    slow = PlacesByThePage(codes) if places else ByThePage(codes)
+    slow = ByThePage(codes) if kind == "file" else PlacesByThePage(codes)
+    side = 64
+    if kind == "file":
+        adaptation = FileAdaptation(codes)
+    elif kind == "places":
+        adaptation = PlaceAdaptation(codes, height, width)
+    else:  # all pieces lie in a corner of it
+        adaptation, side = PlaceAdaptation(codes, 16_400, 16_400), 128
     static = tables.static[1].tolist()
     for piece in random_pieces(rng, codes, height, width, 8):
-        rows, cells = piece.likelihoods.astype(np.int64).tolist(), piece.cells(64)
+        rows, cells = piece.likelihoods.astype(np.int64).tolist(), piece.cells(side)
         gains = adaptation.gains(piece.level, piece.rows, piece.columns)
         slow_gains = [slow.gains_at(cell) for cell in cells]
         wanted = 2.0**12 * np.broadcast_to(gains, piece.likelihoods.shape)

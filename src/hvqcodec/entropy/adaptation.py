@@ -61,7 +61,7 @@ class Adaptation:
 
 
 def bounded(gains: Floats) -> Floats:
-    """Rounded down."""
+    """Rounded down, within `GAIN_MIN` and `GAIN_MAX`; in place."""
     np.floor(gains, out=gains)
     np.maximum(gains, GAIN_MIN, out=gains)
     return np.minimum(gains, GAIN_MAX, out=gains)

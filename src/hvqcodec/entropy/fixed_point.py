@@ -52,10 +52,17 @@ class IntegerConv:
         """(inputs, h, w) float64 integers -> (outputs, h, w) accumulators."""
         outputs, _, kernel, _ = self.weight.shape
         _, h, w = x.shape
-        columns = x.flatten(1) if kernel == 1 else F.unfold(x[None], kernel, padding=kernel // 2)[0]
-        matrix = self.weight.flatten(1).double()
-        acc = torch.addmm(self.bias.double()[:, None], matrix, columns)
-        return acc.view(outputs, h, w)
+        reach = kernel // 2
+        width = w + 2 * reach
+        # Places row by row; one row more, so that what follows the last tap is there as well.
+        padded = F.pad(x, (reach, reach, reach, reach + (kernel > 1))).flatten(1)
+        acc = self.bias.double()[:, None].repeat(1, h * width)
+        # A product for each tap, in place of columns that repeat the input for all of them.
+        for tap in range(kernel**2):
+            begin = tap // kernel * width + tap % kernel
+            weight = self.weight[:, :, tap // kernel, tap % kernel].double()
+            acc.addmm_(weight, padded[:, begin : begin + h * width])
+        return acc.view(outputs, h, width)[:, :, :w]
 
     def largest_sum(self, input_max: int) -> int:
         """Bound of the absolute accumulator, and of its partial sums."""

@@ -54,14 +54,15 @@ class IntegerConv:
         _, h, w = x.shape
         reach = kernel // 2
         width = w + 2 * reach
-        # Places row by row; one row more, so that what follows the last tap is there as well.
-        padded = F.pad(x, (reach, reach, reach, reach + (kernel > 1))).flatten(1)
-        acc = self.bias.double()[:, None].repeat(1, h * width)
+        if reach:  # one row more, so that what follows the last tap is there as well
+            x = F.pad(x, (reach, reach, reach, reach + 1))
+        places = x.flatten(1)  # row by row
         # A product for each tap, in place of columns that repeat the input for all of them.
-        for tap in range(kernel**2):
+        first, *others = self.weight.double().flatten(2).unbind(2)
+        acc = torch.addmm(self.bias.double()[:, None], first, places[:, : h * width])
+        for tap, weight in enumerate(others, 1):
             begin = tap // kernel * width + tap % kernel
-            weight = self.weight[:, :, tap // kernel, tap % kernel].double()
-            acc.addmm_(weight, padded[:, begin : begin + h * width])
+            acc.addmm_(weight, places[:, begin : begin + h * width])
         return acc.view(outputs, h, width)[:, :, :w]
 
     def largest_sum(self, input_max: int) -> int:

@@ -338,6 +338,35 @@ def test_a_size_that_no_file_has_is_told_of(factor: float, leap: int, share: flo
         coder.meet(target, strict=True)
 
 
+class Wanting(Coder):
+    """A synthesis that misses much: the residual of cheap codes reaches least far, that of good
+    ones would take half of the file."""
+
+    def finish(self, draft: Coded, room: Room) -> Coded:
+        reach = round(0.3 * draft.image_bytes)
+        residual = min(max(room.least, reach // 2), reach) if room.firm else draft.image_bytes
+        residual = min(residual, room.most) if room.firm else residual
+        return Coded(draft.data + bytes(residual), draft.image_bytes + residual)
+
+
+@given(st.floats(0.6, 1.7), st.floats(0, 1), st.booleans())
+def test_a_residual_that_reaches_less_far_than_was_thought(
+    factor: float, share: float, limit: bool
+) -> None:
+    coder = Wanting(factor, 0, 0, residual=1)
+    least, most = 1.4 * coder.least(limit), coder.most(limit)
+    target = round(least + share * (most - least))
+    assert abs(coder.meet(target, limit) - target) <= slack(target)
+
+
+def test_a_model_that_knows_little_meets_rates_as_well(codec: Codec, coffee: Pixels) -> None:
+    """Its files leap from one size to the next, with much to mend."""
+    for bpp in np.arange(0.09, 0.11, 0.002):
+        file = codec.compress(coffee, bpp=bpp)
+        target = bpp * coffee[:, :, 0].size / 8
+        assert abs(len(file) - target) <= slack(target) + 0.5
+
+
 def test_the_residual_fills_what_blocks_leave_between_two_sizes(base: Codec) -> None:
     """All blocks are alike, and so change together."""
     tile = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)

@@ -27,6 +27,8 @@ RESIDUAL_SHARE = 0.07
 """Of a file, likewise, for the residual."""
 
 TRIES = 8
+FIRM_ROUNDS = 4
+"""How much residual there can be depends on the codes: a second guess may be wrong as well."""
 TOLERANCE, TOLERANCE_BYTES = 0.01, 16
 """A target is met to within one or the other, whichever is larger."""
 
@@ -268,14 +270,19 @@ def meet_target(
     has no file of about that size at the nearest, both with a notice or, if the target is
     strict, a RateError. Raises RateError below the model's minimum.
     """
-    search = Search(code, estimate, target)
-    residual = target.residual
-    for firm in (False, True):
+    search, residual = Search(code, estimate, target), target.residual
+    finished: list[tuple[Coded, bool]] = []
+    for firm in (False, *[True] * FIRM_ROUNDS):
         draft, is_largest = search.nearest(target.wanted - residual)
         coded = finish(draft, target.room(draft, is_largest, firm))
-        if target.is_met(coded) or (is_largest and target.excess(coded) < 0):
+        is_most = is_largest and target.excess(coded) < 0
+        finished.append((coded, is_most))
+        guess, residual = residual, target.counted(coded) - target.counted(draft)
+        if target.is_met(coded) or is_most or (firm and residual == guess):
             break
-        residual = target.counted(coded) - target.counted(draft)
+    # The first may be larger than a limit, those after it are not.
+    allowed = [f for f in finished if not target.is_limit or target.counted(f[0]) <= target.limit]
+    coded, is_most = min(allowed, key=lambda f: abs(target.excess(f[0])))
     if not target.is_limit and not target.is_met(coded):
-        target.report_missed(target.counted(coded), is_largest and target.excess(coded) < 0)
+        target.report_missed(target.counted(coded), is_most)
     return coded.data

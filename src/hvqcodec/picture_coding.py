@@ -82,9 +82,11 @@ class PictureCoder:
             if self.picture.mode == Mode.GREY:
                 decoded = np.repeat(to_grey(decoded)[..., None], 3, 2)
             least, most = room.least - SECTION_BYTES[0], room.most - SECTION_BYTES[1]
+            body = b""
             for cell in (CELL, FINE_CELL) if room.firm else (CELL,):
                 fitter = ResidualFitter(self.blocks, decoded, self.model.synthesis, cell)
-                body = fitter.within(draft.lambda_, least, most, room.firm)
+                found = fitter.within(draft.lambda_, least, most, room.firm)
+                body = max(body, found, key=len)
                 if len(body) >= least:
                     break
         self.stages.half(1)

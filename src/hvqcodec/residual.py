@@ -201,7 +201,7 @@ class ResidualFitter:
         stride, found = 0.0, b""
         too_large: float | None = None
         small_enough: float | None = None
-        for _ in range(TRIES):
+        for row in range(1, TRIES + 1):
             body = self.body(lambda_ * STRIDE**stride)
             if len(body) > most:
                 too_large, away = stride, strides_between(most, len(body))
@@ -210,6 +210,8 @@ class ResidualFitter:
                 away = -strides_between(len(body), least)
                 if len(body) >= least:
                     break
+            if firm:  # so many tries on one side: the steps were too small, then
+                away *= row
             if too_large is not None and small_enough is not None:
                 stride = (too_large + small_enough) / 2
             elif lowest < stride + away < highest:

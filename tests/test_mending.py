@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,19 @@ def test_a_batch_gets_what_the_encoder_sends(pair: tuple[Pixels, Pixels]) -> Non
     add(mended, residual.grids())
     found = (255 * (shown + added)[0]).round().byte().permute(1, 2, 0).numpy()
     np.testing.assert_array_equal(found, mended)
+
+
+def test_menders_share_a_batch_out(pair: tuple[Pixels, Pixels]) -> None:
+    original, decoded = pair
+    shown = batch_of(decoded, original, decoded[::-1])
+    image, lambdas = batch_of(original, original, original[::-1]), torch.tensor([0.4, 0.4, 0.8])
+    with get_context("spawn").Pool(2) as pool:
+        shared = residual_of(shown, image, lambdas, pool)
+    alone = residual_of(shown, image, lambdas)
+    assert alone[0].any()
+    assert alone[2].any()
+    assert torch.equal(shared, alone)
+    assert shared.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_processors_that_emulate_bfloat16_train_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.pool import Pool
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +120,8 @@ class Objective:
     """The hyperpriors and contexts alone learn; nothing is synthesised."""
     corrects: bool = True
     """Distortions are those of the pictures with their residuals."""
+    menders: Pool | None = None
+    """Processes that find those."""
     critic: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, float]]] | None = None
     """Of the decoded pictures, as they are shown, and the images, RGB in [0, 1], (B, 3, H, W):
     what they add to the loss, and what the progress line says of it."""
@@ -184,7 +187,7 @@ class Objective:
         squared = (output - image).square().mean(1)
         bare = squared.mean((1, 2))
         if self.corrects:
-            output = output + residual_of(output.detach(), image, lambdas)
+            output = output + residual_of(output.detach(), image, lambdas, self.menders)
         distortion, actual, metrics = self.distortion(*moved(output, image))
         actual = actual + self.weights.bare * F.avg_pool2d(squared.detach(), 8)
         chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,9 @@ def options_parser(description: str | None) -> argparse.ArgumentParser:
         "--bare",
         action="store_true",
         help="judge pictures without their residuals, which take a processor 20 ms a crop",
+    )
+    parser.add_argument(
+        "--menders", type=int, default=0, metavar="N", help="processes that find residuals"
     )
     parser.add_argument("--muon-lr", type=float, default=0.003)
     parser.add_argument("--adamw-lr", type=float, default=1e-3)
@@ -187,6 +191,7 @@ class Trainer:
             weights,
             entropy_only=options.entropy_only,
             corrects=not options.bare,
+            menders=get_context("spawn").Pool(options.menders) if options.menders else None,
         )
         if options.compile:
             self.objective.analysis = torch.compile(self.model.analysis, dynamic=False)

@@ -14,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -191,7 +192,6 @@ class Trainer:
             weights,
             entropy_only=options.entropy_only,
             corrects=not options.bare,
-            menders=get_context("spawn").Pool(options.menders) if options.menders else None,
         )
         if options.compile:
             self.objective.analysis = torch.compile(self.model.analysis, dynamic=False)
@@ -355,7 +355,11 @@ def start(trainer: type[Trainer], options: argparse.Namespace) -> None:
         torch.set_num_threads(options.threads)
     photos = load_photos(options.photos, options.limit_photos)
     held_out = load_photos(options.validation) if options.validation else []
-    trainer(options).run(photos, held_out)
+    pool = get_context("spawn").Pool(options.menders) if options.menders else None
+    with pool or nullcontext():
+        run = trainer(options)
+        run.objective.menders = pool
+        run.run(photos, held_out)
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from PIL import AvifImagePlugin, Image
 
 from hvqcodec import Codec, RateError
+from hvqcodec.choices import DEFAULT_EFFORT, Effort
 from hvqcodec.errors import MissingError
 from hvqcodec.optional import require
 from hvqcodec.report.rivals import OPTIONS
@@ -64,7 +65,7 @@ def pillow(name: str, threads: int | None = None) -> Contender:
     return Contender(name, qualities, encode, lambda data: Image.open(io.BytesIO(data)))
 
 
-def hvq(model: str | None, rates: Sequence[float], effort: str = "fast") -> Contender:
+def hvq(model: str | None, rates: Sequence[float], effort: Effort = DEFAULT_EFFORT) -> Contender:
     codec = Codec.load(model) if model else Codec.load()
 
     def encode(image: Image.Image, bpp: float) -> bytes:
@@ -79,5 +80,5 @@ def hvq(model: str | None, rates: Sequence[float], effort: str = "fast") -> Cont
     def largest(image: Image.Image) -> int:
         return len(encode(image, EVERYTHING))
 
-    name = "hvq" if effort == "fast" else f"hvq-{effort}"
+    name = f"hvq-{effort}" if effort == "fast" else "hvq"
     return Contender(name, rates, encode, codec.decompress, codec.inspect, largest)

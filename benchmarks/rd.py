@@ -89,7 +89,7 @@ def arguments() -> argparse.Namespace:
         "--codecs",
         type=lambda text: text.split(","),
         default=["hvq", *PILLOW],
-        help=f"some of hvq,hvq-best,{','.join(PILLOW)}; hvq-best takes --effort best",
+        help=f"some of hvq,hvq-fast,{','.join(PILLOW)}; hvq-fast takes --effort fast",
     )
     parser.add_argument("--csv", type=Path, help="write all points there")
     parser.add_argument("--rows", type=Path, help="write the figures of each photo there")
@@ -97,7 +97,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="take every Nth photo")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    if unknown := set(options.codecs) - {"hvq", "hvq-best", *PILLOW}:
+    if unknown := set(options.codecs) - {"hvq", "hvq-fast", *PILLOW}:
         parser.error(f"unknown codec {', '.join(sorted(unknown))}")
     # What would otherwise come to light only after all the work.
     for path in (options.csv, options.rows, options.plot):
@@ -132,8 +132,7 @@ def find_contenders(options: argparse.Namespace) -> Iterator[Contender]:
     for name in options.codecs:
         try:
             if name.startswith("hvq"):
-                effort = "best" if name == "hvq-best" else "fast"
-                yield hvq(options.model, options.rates, effort)
+                yield hvq(options.model, options.rates, "fast" if name == "hvq-fast" else "auto")
             else:
                 yield pillow(name, options.threads)
         except MissingError as error:

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import torch
 from PIL import Image
 
 from hvqcodec import Codec, timing
+from hvqcodec.choices import DEFAULT_EFFORT, Effort
 from training.data import read_photo
 
 ENTROPY_STEPS = ("tables", "range coding")
@@ -34,15 +36,18 @@ def main() -> None:
         sys.exit(f"{options.photo} is not a readable photo: {error}")
     codec = Codec.load(options.model) if options.model else Codec.load()
 
-    data = codec.compress(photo, bpp=options.bpp)
+    def coded() -> bytes:
+        return codec.compress(photo, bpp=options.bpp, effort=options.effort)
+
+    data = coded()
     codec.decompress(data)
-    encode = median_steps(lambda: codec.compress(photo, bpp=options.bpp), options.repeat)
+    encode = median_steps(coded, options.repeat)
     decode = median_steps(lambda: codec.decompress(data), options.repeat)
 
     print(
         f"{photo.width}x{photo.height}, {len(data)} bytes,"
         f" {8 * len(data) / (photo.width * photo.height):.4f} bpp,"
-        f" {options.threads} threads, median of {options.repeat}"
+        f" effort {options.effort}, {options.threads} threads, median of {options.repeat}"
     )
     print_table(encode, decode)
     print(f"\npeak memory {peak_memory() / 2**20:.0f} MiB")
@@ -55,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("photo", type=Path)
     parser.add_argument("--model", help="name or path; the embedded one without it")
     parser.add_argument("--bpp", type=float, default=0.2)
+    parser.add_argument("--effort", choices=get_args(Effort), default=DEFAULT_EFFORT)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

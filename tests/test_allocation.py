@@ -106,9 +106,9 @@ def scene_of(codec: Codec, photo: Pixels, effort: str) -> Scene:
 @pytest.mark.parametrize("effort", ["fast", "best"])
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket"])
 def test_maps_of_real_photos_are_nested_and_span_all_levels(
-    codec: Codec, name: str, effort: str, request: pytest.FixtureRequest
+    shipped: Codec, name: str, effort: str, request: pytest.FixtureRequest
 ) -> None:
-    scene = scene_of(codec, request.getfixturevalue(name), effort)
+    scene = scene_of(shipped, request.getfixturevalue(name), effort)
     found = [scene.allocate(lambda_) for lambda_ in np.geomspace(LAMBDA_MAX, LAMBDA_MIN, 80)]
     for dearer, cheaper in pairwise(found):
         assert_valid(cheaper)

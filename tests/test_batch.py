@@ -445,11 +445,11 @@ def test_settings_that_come_to_the_same() -> None:
     def digest(**choices: object) -> str:
         return Settings(str(TINY), "cpu", 1, choices).digest()
 
-    unsaid = {"bpp": None, "strip": False, "effort": "fast", "ratios": None, "tile": 512}
+    unsaid = {"bpp": None, "strip": False, "effort": "auto", "ratios": None, "tile": 512}
     assert digest(quality=50.0) == digest(quality=50.0, **unsaid) == digest(quality=50) == digest()
     assert digest(bpp=1) == digest(bpp=1.0)
     assert digest(quality=0) not in (digest(), digest(quality=False))
-    assert digest() != digest(effort="best")
+    assert digest() != digest(effort="fast")
 
 
 def test_a_card_that_is_none(tmp_path: Path, photos: Path) -> None:

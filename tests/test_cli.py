@@ -217,10 +217,10 @@ OPTIONS = {
     "--rate 0.12 --strict-rate": {"bpp": 0.12},
     "--max-bytes 165": {"max_bytes": 165},
     "--allocation entropy --ratios 0.2,0.3,0.5": {"ratios": (0.2, 0.3, 0.5)},
-    "--effort best --rate 0.12": {"effort": "best", "bpp": 0.12},
+    "--effort fast --rate 0.12": {"effort": "fast", "bpp": 0.12},
     "--strip": {"strip": True},
     "--tile 48 --rate 0.12": {"tile": 48, "bpp": 0.12},
-    "--allocation rd --effort fast --device cpu": {},
+    "--allocation rd --effort auto --device cpu": {},
 }
 
 

@@ -6,7 +6,7 @@ import torch
 
 from hvqcodec import Codec
 from hvqcodec.bitstream import Scope
-from hvqcodec.encoding import Scene, analyse, hyperprior, per_cell
+from hvqcodec.encoding import Scene, analyse, feature_differences, hyperprior, per_cell
 from hvqcodec.entropy.budget import bit_budget
 from hvqcodec.entropy.constants import ONE
 from hvqcodec.granularity import COARSE, FINE, MEDIUM
@@ -52,6 +52,29 @@ def test_measuring_changes_distortions_alone_and_keeps_their_mean(
     assert replace(measured, cell_distortion=scene.cell_distortion) == scene
 
 
+def test_differences_of_features_are_those_of_the_places(codec: Codec, coffee: Pixels) -> None:
+    """Nowhere where nothing differs, and the same in tiles."""
+    original = to_blocks(coffee[100:292, 150:406])
+    changed = original.copy()
+    changed[64:128, 64:128] = 255 - changed[64:128, 64:128]
+    networks = codec.model.networks
+    same, found = feature_differences(networks, [original, changed], original, None)
+    assert same.shape == (24, 32)
+    assert not same.any()
+    assert (found[8:16, 8:16] > 0).all()
+    reach = -(-networks.analysis.reach // 16) * 2
+    assert not found[16 + reach :].any()
+    assert not found[:, 16 + reach :].any()
+    in_tiles = feature_differences(networks, [original, changed], original, 64)
+    torch.testing.assert_close(in_tiles[1], found, atol=1e-4, rtol=1e-4)
+
+
+def test_measuring_in_tiles_is_measuring(codec: Codec, scene: Scene, coffee: Pixels) -> None:
+    blocks = to_blocks(coffee[100:292, 150:406])
+    whole, tiled = (scene.measured(blocks, side).cell_distortion for side in (None, 64))
+    torch.testing.assert_close(tiled, whole, rtol=0.02, atol=0)
+
+
 def test_the_best_effort_is_closer_to_the_photos(
     shipped: Codec, astronaut: Pixels, coffee: Pixels, cat: Pixels, rocket: Pixels
 ) -> None:
@@ -63,6 +86,17 @@ def test_the_best_effort_is_closer_to_the_photos(
         decoded = [np.asarray(shipped.decompress(data)) for data in (fast, best)]
         gains.append(psnr(decoded[1], photo) - psnr(decoded[0], photo))
     assert np.mean(gains) > 0.02
+
+
+def test_a_large_image_is_not_measured_unasked(
+    codec: Codec, cat: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = cat[60:252, 100:356]
+    auto, fast, best = (codec.compress(photo, effort=e) for e in ("auto", "fast", "best"))
+    assert auto == codec.compress(photo) == best != fast
+    monkeypatch.setattr("hvqcodec.codec.UNTILED", photo[:, :, 0].size - 1)
+    assert codec.compress(photo) == fast
+    assert codec.compress(photo, effort="best") == best
 
 
 @pytest.mark.parametrize("level", [COARSE, MEDIUM, FINE])

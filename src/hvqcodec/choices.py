@@ -4,7 +4,8 @@ from typing import Literal, TypedDict
 
 from hvqcodec.tiling import Progress
 
-Effort = Literal["fast", "best"]
+Effort = Literal["auto", "fast", "best"]
+DEFAULT_EFFORT: Effort = "auto"
 
 
 class Choices(TypedDict, total=False):

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hvqcodec.choices import DEFAULT_EFFORT
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory
 from hvqcodec.files import read_file
 from hvqcodec.models.cards import card_of
@@ -39,7 +40,7 @@ class Settings:
             for name, value in self.choices.items()
             # What comes to the same as leaving it out; 0 is neither of these.
             if name not in _WITHOUT_TRACE and value is not None and value is not False
-            if (name, value) not in (("effort", "fast"), ("quality", DEFAULT_QUALITY))
+            if (name, value) not in (("effort", DEFAULT_EFFORT), ("quality", DEFAULT_QUALITY))
         }
         text = json.dumps([weights, given], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from click.shell_completion import CompletionItem
 
-from hvqcodec.choices import Choices
+from hvqcodec.choices import DEFAULT_EFFORT, Choices, Effort
 from hvqcodec.errors import FileError
 from hvqcodec.files import read_file, write_atomically
 from hvqcodec.limits import MAX_PIXELS
@@ -112,10 +112,11 @@ _HOW_TO_ENCODE = (
     ),
     click.option(
         "--effort",
-        type=click.Choice(["fast", "best"]),
-        default="fast",
+        type=click.Choice(get_args(Effort)),
+        default=DEFAULT_EFFORT,
         show_default=True,
-        help="Predict, or measure on trial decodings, what each block gains.",
+        help="Predict what each block gains, or measure it on trial decodings; auto measures up "
+        "to 4 megapixels.",
     ),
     click.option("--strip", is_flag=True, help="Drop metadata; turn upright and into sRGB."),
     encoding_model_option,

@@ -80,5 +80,5 @@ def hvq(model: str | None, rates: Sequence[float], effort: Effort = DEFAULT_EFFO
     def largest(image: Image.Image) -> int:
         return len(encode(image, EVERYTHING))
 
-    name = f"hvq-{effort}" if effort == "fast" else "hvq"
+    name = "hvq" if effort == DEFAULT_EFFORT else f"hvq-{effort}"
     return Contender(name, rates, encode, codec.decompress, codec.inspect, largest)

@@ -25,6 +25,7 @@ from benchmarks.bd_rate import bd_rate
 from benchmarks.codecs import PILLOW, Contender, UnreachableError, hvq, pillow
 from benchmarks.points import Point, curve, measure, write_points, write_rows
 from benchmarks.rate_checks import print_deviations, print_ladder
+from hvqcodec.choices import DEFAULT_EFFORT, Effort
 from hvqcodec.errors import MissingError
 from hvqcodec.metrics import LOWER_IS_BETTER, MIN_SIDE, TITLES, Metrics
 from hvqcodec.optional import require
@@ -132,7 +133,8 @@ def find_contenders(options: argparse.Namespace) -> Iterator[Contender]:
     for name in options.codecs:
         try:
             if name.startswith("hvq"):
-                yield hvq(options.model, options.rates, "fast" if name == "hvq-fast" else "auto")
+                effort: Effort = "fast" if name == "hvq-fast" else DEFAULT_EFFORT
+                yield hvq(options.model, options.rates, effort)
             else:
                 yield pillow(name, options.threads)
         except MissingError as error:

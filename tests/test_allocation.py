@@ -103,12 +103,22 @@ def scene_of(codec: Codec, photo: Pixels, effort: str) -> Scene:
     return scene.measured(blocks) if effort == "best" else scene
 
 
-@pytest.mark.parametrize("effort", ["fast", "best"])
-@pytest.mark.parametrize("name", ["astronaut", "coffee", "rocket"])
+@pytest.mark.parametrize(
+    ("model", "effort", "name"),
+    [
+        case
+        for case in product(
+            ("codec", "shipped"), ("fast", "best"), ("astronaut", "coffee", "rocket")
+        )
+        # What the tiny model's analysis sees of a dark sky is not better for finer codes.
+        if case != ("codec", "best", "rocket")
+    ],
+)
 def test_maps_of_real_photos_are_nested_and_span_all_levels(
-    shipped: Codec, name: str, effort: str, request: pytest.FixtureRequest
+    model: str, effort: str, name: str, request: pytest.FixtureRequest
 ) -> None:
-    scene = scene_of(shipped, request.getfixturevalue(name), effort)
+    codec, photo = (request.getfixturevalue(fixture) for fixture in (model, name))
+    scene = scene_of(codec, photo, effort)
     found = [scene.allocate(lambda_) for lambda_ in np.geomspace(LAMBDA_MAX, LAMBDA_MIN, 80)]
     for dearer, cheaper in pairwise(found):
         assert_valid(cheaper)

@@ -21,11 +21,11 @@ from hvqcodec.entropy.adaptation import (
     COUNT_ONE,
     GAIN_MAX,
     GAIN_MIN,
-    GAIN_ONE,
     PIECE,
     Adaptation,
     FileAdaptation,
     PlaceAdaptation,
+    Places,
 )
 from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.symbol_coding import adaptation_of, index_frequencies, index_maps
@@ -117,6 +117,12 @@ class Piece:
         blocks = side >> (4 - self.level)
         return list(zip(self.rows // blocks, self.columns // blocks, strict=True))
 
+    def ordered(self, adaptation: FileAdaptation) -> "Piece":
+        """As it would come."""
+        order = adaptation.order(self.level, self.rows, self.columns)
+        columns = self.rows, self.columns, self.index, self.likelihoods
+        return Piece(self.level, *(column[order] for column in columns))
+
 
 def random_pieces(
     rng: np.random.Generator, codes: int, height: int, width: int, count: int
@@ -148,12 +154,13 @@ def test_equals_the_page_in_plain_integers(tables: IndexTables, seed: int, kind:
     else:  # all pieces lie in a corner of it
         adaptation, side = PlaceAdaptation(codes, 16_400, 16_400), 128
     static = tables.static[1].tolist()
-    for piece in random_pieces(rng, codes, height, width, 12):
+    for drawn in random_pieces(rng, codes, height, width, 12):
+        piece = drawn.ordered(adaptation)
         rows, cells = piece.likelihoods.astype(np.int64).tolist(), piece.cells(side)
-        gains = adaptation.gains(piece.level, piece.rows, piece.columns)
+        there = piece.level, piece.rows, piece.columns
         slow_gains = [slow.gains_at(cell) for cell in cells]
-        wanted = 2.0**12 * np.broadcast_to(gains, piece.likelihoods.shape)
-        assert wanted.tolist() == slow_gains
+        ones = np.full_like(piece.likelihoods, 2.0**12)
+        assert adaptation.adapted(*there, ones).tolist() == slow_gains
         adapted = [
             [t * g >> 12 for t, g in zip(row, gained, strict=True)]
             for row, gained in zip(rows, slow_gains, strict=True)
@@ -161,7 +168,8 @@ def test_equals_the_page_in_plain_integers(tables: IndexTables, seed: int, kind:
         expected = [
             [a + s * (sum(row) >> 24) for a, s in zip(row, static, strict=True)] for row in adapted
         ]
-        assert tables.frequencies(1, piece.likelihoods, gains).tolist() == expected
+        found = tables.frequencies(1, adaptation.adapted(*there, piece.likelihoods))
+        assert found.tolist() == expected
         adaptation.learn(piece.index, piece.likelihoods)
         slow.learn(piece.index.tolist(), rows, cells)
     assert adaptation.whole.counts.tolist() == [slow.seen, slow.expected]
@@ -189,12 +197,14 @@ def test_the_largest_cell_is_exact(tables: IndexTables) -> None:
     adaptation = PlaceAdaptation(codes, 1 << 15, 1 << 24)
     assert adaptation.side == CELL_MAX
     filled = 2.0**20 * 2**16  # fine codes in a cell
-    adaptation.near[:3, 1:4, 0, 7] = 4 * filled
-    adaptation.near[:3, 1:4, 1, 7] = 4 * filled - 1
-    adaptation.near[:3, 1:4, 0, 8] = 4 * filled
+    rows, columns = np.divmod(np.arange(9), 3)
+    nine = adaptation.cells(2, 1024 * rows, 1024 * columns)
+    adaptation.near[nine, 0, 7] = 4 * filled
+    adaptation.near[nine, 1, 7] = 4 * filled - 1
+    adaptation.near[nine, 0, 8] = 4 * filled
     adaptation.whole.counts[0, 7] = 2**40
-    place = np.array([1024])
-    gains = adaptation.gains(2, place, place)[0] * 2**12
+    middle = np.array([1024])
+    gains = adaptation.adapted(2, middle, middle, np.full((1, codes), 2.0**12))[0]
     near = 16 * 2**36
     assert (near << 12) + (2**16 << 18) < 2**53
     assert gains[7] == ((near << 12) + (2**16 << 18)) // (near - 4 + 2**18)
@@ -235,10 +245,11 @@ def test_sums_are_exact_and_an_index_never_comes_for_nothing(tables: IndexTables
         torch.from_numpy(static),
     )
     flat = np.full((PIECE, codes), 2.0**30)
-    adaptation = Adaptation(codes)
-    adaptation.counts[0] = 2**29
-    assert (adaptation.gains() == GAIN_MAX).all()
-    frequencies = wide.frequencies(0, flat, adaptation.gains() / GAIN_ONE)
+    adaptation = FileAdaptation(codes)
+    adaptation.whole.counts[0] = 2**29
+    assert (adaptation.whole.gains() == GAIN_MAX).all()
+    anywhere = np.zeros(PIECE, int)
+    frequencies = wide.frequencies(0, adaptation.adapted(0, anywhere, anywhere, flat))
     exact = 2**34 * codes + codes * (2**34 * codes >> 24)
     assert exact < 2**53
     assert frequencies.sum(1).tolist() == [exact] * len(flat)
@@ -246,10 +257,10 @@ def test_sums_are_exact_and_an_index_never_comes_for_nothing(tables: IndexTables
     alone = np.full((1, codes), 16.0)
     alone[0, 7] = 2**30
     for tables_, row in ((wide, alone), (tables, alone[:, : len(tables.entries)])):
-        small = Adaptation(row.shape[1])
-        small.counts[1, 7] = 2**29
-        assert small.gains()[7] == GAIN_MIN
-        found = tables_.frequencies(0, row, small.gains() / GAIN_ONE)
+        small = FileAdaptation(row.shape[1])
+        small.whole.counts[1, 7] = 2**29
+        assert small.whole.gains()[7] == GAIN_MIN
+        found = tables_.frequencies(0, small.adapted(0, anywhere[:1], anywhere[:1], row))
         assert np.log2(found.sum() / found.max()) >= 1 / 1024
 
 
@@ -278,7 +289,7 @@ def test_what_comes_later_changes_nothing_before(codec: Codec, astronaut: Pixels
     symbols = symbols_of(codec.model, codec.compress(astronaut[:128, 128:320], quality=90))
     masks = [torch.from_numpy(mask) for mask in symbols.masks()]
 
-    def fine_tables(maps: list[torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor, Floats]]:
+    def fine_tables(maps: list[torch.Tensor]) -> list[tuple[Places, Places, Floats]]:
         """Of the first five pieces, with the maps as they are at each one's turn."""
         adaptation = adaptation_of(codec.model.normative, symbols.levels, Scope.PLACE)
         made = index_frequencies(

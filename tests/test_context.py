@@ -167,7 +167,7 @@ def test_the_estimate_follows_the_context(codec: Codec, scene: Scene) -> None:
         for r, c, f in index_frequencies(
             codec.model.normative, level, symbols.latents[level], masks, maps_
         ):
-            chosen = np.take_along_axis(f, maps_[level][r, c].numpy()[:, None], 1)[:, 0]
+            chosen = np.take_along_axis(f, maps_[level].numpy()[r, c][:, None], 1)[:, 0]
             real -= np.log2(chosen / f.sum(1)).sum()
         assert hyperprior(networks, level) is not None
         assert scene.estimated_bits(levels) == pytest.approx(real, rel=0.02)

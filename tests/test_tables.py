@@ -105,11 +105,11 @@ def test_equals_the_formula_in_plain_integers_at_random(
 def test_frequencies_sum_as_promised(tables: IndexTables, gaussians: tuple[Tensor, Tensor]) -> None:
     """S + 2^16 floor(S / 2^24), where S is the sum of the likelihoods."""
     likelihoods = tables.likelihoods(FINE, *gaussians)
+    assert (likelihoods.max(1) == 2.0**30).all()
+    assert likelihoods.min() >= tables.exponential[EXP_LAST]
     sums = likelihoods.sum(1)
     found = tables.frequencies(FINE, likelihoods).sum(1)
     np.testing.assert_array_equal(found, sums + 2.0**16 * np.floor(sums * 2.0**-24))
-    assert (likelihoods.max(1) == 2.0**30).all()
-    assert likelihoods.min() >= tables.exponential[EXP_LAST]
 
 
 def test_sums_of_the_stored_tables(codec: Codec) -> None:

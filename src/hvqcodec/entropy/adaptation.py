@@ -7,6 +7,7 @@ seen to make Poisson counts. Of the whole file that rate has mean 1 beforehand, 
 mean that it has in the file. All values are integers in float64.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -77,15 +78,16 @@ class FileAdaptation:
         """In which the codes of a turn, given in raster order, come."""
         return np.arange(len(rows))
 
-    def gains(self, level: int, rows: Places, columns: Places) -> Floats:
-        """(K,) or (n, K), multiples of 2^-12, for the codes of a piece, at these places of their
-        level's grid."""
-        return self.whole.gains() / GAIN_ONE
+    def adapted(self, level: int, rows: Places, columns: Places, likelihoods: Floats) -> Floats:
+        """likelihoods (n, K) times their gains, rounded down: of the codes of a piece, in
+        `order`, at these places of their level's grid."""
+        found: Floats = likelihoods * (self.whole.gains() / GAIN_ONE)
+        return np.floor(found, out=found)
 
     def learn(self, index: Places, likelihoods: Floats) -> None:
-        """From the piece whose gains were asked for last: its indices (n,), and what they were
-        drawn from, (n, K)."""
-        self.whole.learn(counted(index, likelihoods, np.zeros_like(index), 1)[0])
+        """From the piece that was adapted to last: its indices (n,), and what they were drawn
+        from, (n, K)."""
+        self.whole.learn(counted(index, likelihoods))
 
 
 class PlaceAdaptation(FileAdaptation):
@@ -99,52 +101,53 @@ class PlaceAdaptation(FileAdaptation):
             self.side += 1
         rows, columns = self._grid(height, width)
         # A border of one cell, so that each has eight around it.
-        self.near = np.zeros((rows + 2, columns + 2, 2, codes))
-        """Seen and expected, those to the left and right of a cell counted in."""
+        self._width = columns + 2
+        self.near = np.zeros(((rows + 2) * self._width, 2, codes))
+        """Seen and expected in each cell, row by row; those to its left and right counted in."""
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
         return -(-height >> self.side), -(-width >> self.side)
 
-    def _cells(self, level: int, rows: Places, columns: Places) -> Places:
-        """The numbers of the cells of these places."""
+    def cells(self, level: int, rows: Places, columns: Places) -> Places:
+        """Where those of these places stand in `near`."""
         shift = self.side - 4 + level  # a block has a side of 2^(4 - level)
-        return ((rows >> shift) + 1) * self.near.shape[1] + (columns >> shift) + 1
+        return ((rows >> shift) + 1) * self._width + (columns >> shift) + 1
 
     def order(self, level: int, rows: Places, columns: Places) -> Places:
         """Cell by cell."""
-        return np.argsort(self._cells(level, rows, columns), kind="stable")
+        return np.argsort(self.cells(level, rows, columns), kind="stable")
 
-    def gains(self, level: int, rows: Places, columns: Places) -> Floats:
-        cells, self._which = np.unique(self._cells(level, rows, columns), return_inverse=True)
-        self._y, self._x = y, x = np.divmod(cells, self.near.shape[1])
-        near = self.near[y, x]
-        near += near
-        near += self.near[y - 1, x]
-        near += self.near[y + 1, x]
-        came = near[:, 0] * GAIN_ONE + self.whole.gains() * NEAR_PRIOR
-        gains = bounded(came / (near[:, 1] + NEAR_PRIOR)) / GAIN_ONE
-        return gains[self._which]
+    def adapted(self, level: int, rows: Places, columns: Places, likelihoods: Floats) -> Floats:
+        cells = self.cells(level, rows, columns)
+        starts = [0, *(np.flatnonzero(cells[1:] != cells[:-1]) + 1).tolist(), len(cells)]
+        self._runs = [(int(cells[a]), slice(a, b)) for a, b in itertools.pairwise(starts)]
+        prior = self.whole.gains() * NEAR_PRIOR
+        found = np.empty_like(likelihoods)
+        for cell, run in self._runs:
+            near = self.near[cell - self._width] + self.near[cell + self._width]
+            near += 2 * self.near[cell]
+            gains = bounded((near[0] * GAIN_ONE + prior) / (near[1] + NEAR_PRIOR)) / GAIN_ONE
+            np.multiply(likelihoods[run], gains, out=found[run])
+        return np.floor(found, out=found)
 
     def learn(self, index: Places, likelihoods: Floats) -> None:
-        counts = counted(index, likelihoods, self._which, len(self._y))
-        self.whole.learn(counts.sum(0))
-        self.near[self._y, self._x - 1] += counts
-        self.near[self._y, self._x + 1] += counts
-        counts += counts
-        self.near[self._y, self._x] += counts
+        total = np.zeros_like(self.whole.counts)
+        for cell, run in self._runs:
+            counts = counted(index[run], likelihoods[run])
+            total += counts
+            self.near[cell - 1] += counts
+            self.near[cell + 1] += counts
+            self.near[cell] += 2 * counts
+        self.whole.learn(total)
 
 
-def counted(index: Places, likelihoods: Floats, group: Places, groups: int) -> Floats:
-    """How often each index came in each group of the codes of a piece, and how often it was
-    expected, in units of 2^-16: (groups, 2, K).
+def counted(index: Places, likelihoods: Floats) -> Floats:
+    """How often each index came, and how often it was expected, in units of 2^-16: (2, K).
 
-    index, group: (n,). likelihoods: (n, K), what the indices were drawn from.
+    index: (n,). likelihoods: (n, K), what the indices were drawn from.
     """
-    codes = likelihoods.shape[1]
-    whole = np.floor(EXPECTED_ONE / likelihoods.sum(1))
-    shares = np.zeros((groups, len(index)))
-    shares[group, np.arange(len(index))] = whole * (COUNT_ONE / EXPECTED_ONE)
-    counts = np.zeros((groups, 2, codes))
-    np.floor(shares @ likelihoods, out=counts[:, 1])
-    np.add.at(counts[:, 0], (group, index), COUNT_ONE)
+    shares = np.floor(EXPECTED_ONE / likelihoods.sum(1)) * (COUNT_ONE / EXPECTED_ONE)
+    counts = np.zeros((2, likelihoods.shape[1]))
+    np.add.at(counts[0], index, COUNT_ONE)
+    np.floor(shares @ likelihoods, out=counts[1])
     return counts

@@ -51,9 +51,10 @@ def index_bits_by_cell(
     maps = index_maps(symbols)
     adaptation = adaptation_of(normative, symbols.levels, scope)
     for level, z in enumerate(symbols.latents):
-        for r, c, frequencies in index_frequencies(normative, level, z, masks, maps, adaptation):
-            bits = code_lengths(maps[level][r, c].numpy().astype(np.int32), frequencies)
-            rows, columns = r.numpy(), c.numpy()
+        pieces = index_frequencies(normative, level, z, masks, maps, adaptation)
+        for rows, columns, frequencies in pieces:
+            index = maps[level].numpy()[rows, columns].astype(np.int32)
+            bits = code_lengths(index, frequencies)
             if level == COARSE:
                 for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
                     cells[2 * rows + y, 2 * columns + x] = bits / 4

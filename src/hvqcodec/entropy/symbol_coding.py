@@ -23,6 +23,7 @@ from hvqcodec.entropy.adaptation import (
     Adaptation,
     FileAdaptation,
     PlaceAdaptation,
+    Places,
 )
 from hvqcodec.entropy.constants import LATENT_MAX, ONE
 from hvqcodec.entropy.context import around, known_planes, turns
@@ -93,7 +94,7 @@ def index_frequencies(
     masks: list[Tensor],
     maps: list[Tensor],
     adaptation: FileAdaptation | None = None,
-) -> Iterator[tuple[Tensor, Tensor, Floats]]:
+) -> Iterator[tuple[Places, Places, Floats]]:
     """Rows, columns and frequencies (n, K) of the indices of a level in coding order, in
     pieces of at most `ROWS` codes.
 
@@ -112,33 +113,33 @@ def index_frequencies(
         if context:
             sent, known = ([t[None] for t in ts[: level + 1]] for ts in (masks, maps))
             planes = context.pad(known_planes(entries, sent, known, 0, ONE)[0])
-    for places in turns(mask, context is not None):
-        rows, columns = places
-        if not len(rows):
+    values = maps[level].numpy()
+    for raster in turns(mask, context is not None):
+        if not len(raster[0]):
             continue
-        if adaptation:
-            order = adaptation.order(level, rows.numpy(), columns.numpy())
-            rows, columns = rows[order], columns[order]
+        order = adaptation.order(level, *(p.numpy() for p in raster)) if adaptation else slice(None)
+        rows, columns = (places[order] for places in raster)
         for r, c in zip(torch.split(rows, ROWS), torch.split(columns, ROWS), strict=True):
             with step("tables"):
                 m, s = mu[:, r, c].double(), steps[:, r, c].double()  # (D, n)
                 if context:
                     m, s = context(around(planes, r, c, context.window), m, s)
                 likelihoods = tables.likelihoods(level, m.t(), s.t())
+            places = r.numpy(), c.numpy()
             if not adaptation:
                 with step("tables"):
                     frequencies = tables.frequencies(level, likelihoods)
-                yield r, c, frequencies
+                yield *places, frequencies
                 continue
             for start in range(0, len(r), PIECE):
                 piece = slice(start, start + PIECE)
-                there, likely = (r[piece], c[piece]), likelihoods[piece]
+                there, likely = (places[0][piece], places[1][piece]), likelihoods[piece]
                 with step("tables"):
-                    gains = adaptation.gains(level, *(place.numpy() for place in there))
-                    frequencies = tables.frequencies(level, likely, gains)
+                    adapted = adaptation.adapted(level, *there, likely)
+                    frequencies = tables.frequencies(level, adapted)
                 yield *there, frequencies
                 with step("tables"):
-                    adaptation.learn(maps[level][there].numpy(), likely)
+                    adaptation.learn(values[there], likely)
         if context:
             with step("tables"):
                 context.reveal(planes, rows, columns, entries[maps[level][rows, columns]])
@@ -180,7 +181,7 @@ def coded_after_map(
     tensors, maps = [torch.from_numpy(mask) for mask in masks], index_maps(symbols)
     for level, z in enumerate(symbols.latents):
         for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps, adaptation):
-            yield "index", level, maps[level][r, c].numpy().astype(np.int32), frequencies
+            yield "index", level, maps[level].numpy()[r, c].astype(np.int32), frequencies
 
 
 def adaptation_of(normative: Normative, levels: Levels, scope: Scope) -> FileAdaptation | None:
@@ -237,7 +238,7 @@ def decode_symbols(
     for level, z in enumerate(latents):
         for r, c, frequencies in index_frequencies(normative, level, z, tensors, maps, adaptation):
             with step("range coding"):
-                maps[level][r, c] = torch.from_numpy(decoder.decode(frequencies)).long()
+                maps[level].numpy()[r, c] = decoder.decode(frequencies)
         indices.append(maps[level][tensors[level]].numpy().astype(np.int32))
     decoder.finish()
     return Symbols(levels, tuple(latents), tuple(indices))

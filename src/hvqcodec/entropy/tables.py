@@ -7,7 +7,6 @@ none is computed here.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,7 +55,7 @@ class IndexTables:
             "_inverse_variance": self.inverse_variance.double(),
             "_log_prior": self.log_prior.double() * 2.0**-LOGIT_SHIFT,
             "_exponential": self.exponential.double(),
-            "_static": self.static.double().numpy(),
+            "_static": self.static.double(),
         }
         for name, value in prepared.items():
             object.__setattr__(self, name, value)
@@ -72,7 +71,7 @@ class IndexTables:
         logits = torch.addmm(self._log_prior[level], left, self._right)  # type: ignore[attr-defined]
         logits.floor_()
         best = logits.amax(1, keepdim=True)
-        distance = torch.sub(best, logits, out=logits).clamp_(max=EXP_LAST).int()
+        distance = torch.sub(best, logits, out=logits).int().clamp_(max=EXP_LAST)
         found: Floats = (
             self._exponential.index_select(0, distance.view(-1))  # type: ignore[attr-defined]
             .view_as(logits)
@@ -80,18 +79,13 @@ class IndexTables:
         )
         return found
 
-    def frequencies(self, level: int, likelihoods: Floats, gains: Floats | None = None) -> Floats:
-        """(N, K) -> (N, K), float64 integers: adapted to the file, and with the static share.
-
-        gains: (K,) or (N, K), of an adaptation.
-        """
-        if gains is not None:
-            likelihoods = likelihoods * gains
-            np.floor(likelihoods, out=likelihoods)
-        share = np.floor(likelihoods.sum(1, keepdims=True) / (1 << STATIC_BITS + STATIC_SHARE))
-        mixed: Floats = share * self._static[level]  # type: ignore[attr-defined]
-        mixed += likelihoods
-        return mixed
+    def frequencies(self, level: int, likelihoods: Floats) -> Floats:
+        """(N, K) -> (N, K), float64 integers: with the static share, written over what is given,
+        since to allocate as much for each piece takes longer than to compute it."""
+        found = torch.from_numpy(likelihoods)
+        share = (found.sum(1, keepdim=True) / (1 << STATIC_BITS + STATIC_SHARE)).floor_()
+        found.addcmul_(share, self._static[level])  # type: ignore[attr-defined]
+        return likelihoods
 
     def check_exact(self) -> None:
         """Raise if a logit could leave the integers that float64 holds, or a table is odd."""

@@ -49,10 +49,13 @@ def slack(target: float) -> float:
 
 class Coder:
     """Makes files that differ from the estimate by a factor, a constant and a bend, and then
-    have a residual of so many bytes, if they may."""
+    have a share less, and a residual of so many bytes, if they may."""
 
-    def __init__(self, factor: float, overhead: float, bend: float, residual: int) -> None:
+    def __init__(
+        self, factor: float, overhead: float, bend: float, residual: int, spared: float
+    ) -> None:
         self.factor, self.overhead, self.bend, self.residual = factor, overhead, bend, residual
+        self.spared = spared
         self.runs = 0
 
     def size(self, lambda_: float) -> int:
@@ -64,6 +67,14 @@ class Coder:
         self.runs += 1
         size = self.size(lambda_)
         return Coded(repr(lambda_).encode().ljust(size + METADATA), size)
+
+    def less(self, size: int) -> int:
+        """A residual takes more than a refined z spares."""
+        return min(round(self.spared * size), self.residual)
+
+    def refine(self, draft: Coded) -> Coded:
+        less = self.less(draft.image_bytes)
+        return Coded(draft.data[: len(draft.data) - less], draft.image_bytes - less)
 
     def finish(self, draft: Coded, room: Room) -> Coded:
         """An image that is met has no residual, whatever may be; others have more or less of it,
@@ -77,9 +88,10 @@ class Coder:
     def meet(self, size: float, is_limit: bool = False, strict: bool = False) -> int:
         """Gives the size that counts."""
         target = Target(round(size), PIXELS, is_limit, strict)
-        data = meet_target(self, estimate, target, self.finish)
+        data = meet_target(self, estimate, target, self.refine, self.finish)
         assert self.runs <= 2 * (TRIES + 1)
-        bare = self.size(float(data.rstrip(b"\0"))) + METADATA
+        size = self.size(float(data.rstrip(b"\0")))
+        bare = size - self.less(size) + METADATA
         assert len(data) >= bare
         assert self.residual or len(data) == bare
         return len(data) if is_limit else len(data) - METADATA
@@ -88,11 +100,17 @@ class Coder:
         return self.size(LAMBDA_MAX) + is_limit * METADATA
 
     def most(self, is_limit: bool = False) -> int:
-        return self.size(LAMBDA_MIN) + 2 * self.residual + is_limit * METADATA
+        size = self.size(LAMBDA_MIN)
+        return size - self.less(size) + 2 * self.residual + is_limit * METADATA
 
 
 coders = st.builds(
-    Coder, st.floats(0.6, 1.7), st.floats(0, 300), st.floats(-0.2, 0.2), st.integers(0, 150)
+    Coder,
+    st.floats(0.6, 1.7),
+    st.floats(0, 300),
+    st.floats(-0.2, 0.2),
+    st.integers(0, 150),
+    st.floats(0, 0.02),
 )
 
 
@@ -236,6 +254,7 @@ def test_of_coarse_steps_the_best_is_taken(target: int, limit: bool, expected: i
         code,
         lambda value: 8.0 * size(value),
         Target(target, PIXELS, is_limit=limit),
+        lambda draft: draft,
         lambda draft, room: draft,
     )
     assert len(found) == expected
@@ -326,7 +345,7 @@ class Leaps(Coder):
 
 @given(st.floats(0.6, 1.7), st.integers(1, 3), st.floats(0.1, 0.9))
 def test_a_size_that_no_file_has_is_told_of(factor: float, leap: int, share: float) -> None:
-    coder = Leaps(factor, 0, 0, residual=0)
+    coder = Leaps(factor, 0, 0, residual=0, spared=0)
     target = 400 + 2000 * (leap + share)
     nearest = 400 + 2000 * (leap + (share > 0.5))
     if not coder.least() < target < coder.most() or share == 0.5:

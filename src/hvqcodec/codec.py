@@ -91,8 +91,9 @@ class Codec:
         strip: drop EXIF, XMP, resolution and colour profile, after turning the image
             upright and into sRGB.
         effort: "best" measures on three trial decodings what "fast" predicts, in less than
-            half of the time, when it chooses the granularity of each block; files decode as
-            quickly. "auto" is the former up to 4 megapixels, the latter above.
+            half of the time, when it chooses the granularity of each block, and looks for the z
+            that makes the file smallest; files decode as quickly. "auto" is the former up to 4
+            megapixels, the latter above.
         tile: side in pixels of the squares in which the networks take the image, which
             bounds the memory; chosen by its size if nothing is said.
         max_pixels: a larger image is refused. Of files Pillow refuses those above its own
@@ -114,18 +115,19 @@ class Codec:
         coder = self._coder(picture, tile, stages)
         if effort == "auto":
             effort = "best" if picture.pixels <= UNTILED else "fast"
+        refine = coder.refine if effort == "best" else lambda draft: draft
         if effort == "best" and ratios is None:  # which look at neither distortion nor price
             coder.measure()
         fixed = coder.alpha_bytes, coder.metadata_bytes
         target = rate.target_of(bpp, max_bytes, picture.pixels, strict_rate, *fixed)
         lambda_ = rate.lambda_of_quality(quality)
         if target is not None:
-            data = rate.meet_target(coder.at, coder.estimated_bits, target, coder.finish)
+            data = rate.meet_target(coder.at, coder.estimated_bits, target, refine, coder.finish)
         elif ratios is not None:
             levels = allocate_by_entropy(to_grey(coder.blocks), ratios)
-            data = coder.finish(coder.with_map(levels, lambda_), rate.Room()).data
+            data = coder.finish(refine(coder.with_map(levels, lambda_)), rate.Room()).data
         else:
-            data = coder.finish(coder.at(lambda_), rate.Room()).data
+            data = coder.finish(refine(coder.at(lambda_)), rate.Room()).data
         stages.end()
         return data
 

@@ -19,6 +19,7 @@ from hvqcodec.entropy.tables import STATIC_BITS, STATIC_SHARE
 from hvqcodec.granularity import BLOCK, COARSE, FINE, LATENT_GRID, MEDIUM, Levels, level_masks
 from hvqcodec.image import Pixels, to_signal
 from hvqcodec.models.analysis import cell_distortion
+from hvqcodec.models.context import Context
 from hvqcodec.models.hyperprior import Hyperprior
 from hvqcodec.models.model import Model
 from hvqcodec.refinement import refine
@@ -161,6 +162,15 @@ def hyperprior(networks: Model, level: int) -> Hyperprior:
     prior = networks.hyperpriors[level]
     assert isinstance(prior, Hyperprior)
     return prior
+
+
+def context(networks: Model, level: int) -> Context | None:
+    """None if the model has none."""
+    if not networks.contexts:
+        return None
+    found = networks.contexts[level]
+    assert isinstance(found, Context)
+    return found
 
 
 @torch.inference_mode()

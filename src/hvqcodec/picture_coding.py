@@ -8,9 +8,10 @@ from hvqcodec.alpha import pack_alpha
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
-from hvqcodec.entropy.symbol_coding import encode_symbols
+from hvqcodec.entropy.symbol_coding import Symbols, encode_symbols
 from hvqcodec.granularity import Levels
 from hvqcodec.image import Picture, to_blocks, to_grey
+from hvqcodec.latent_refinement import refine_latents
 from hvqcodec.models.zoo import LoadedModel
 from hvqcodec.rate import Coded, Room
 from hvqcodec.residual import CELL, FINE_CELL, ResidualFitter
@@ -61,7 +62,20 @@ class PictureCoder:
 
     def with_map(self, levels: Levels, lambda_: float) -> Coded:
         """The file of a map, without residual; lambda_: what a bit is worth to the residual."""
-        symbols = self.scene.symbols(levels)
+        draft = self.file_of(self.scene.symbols(levels), lambda_)
+        self.stages.half(1)  # nobody knows how many it will take
+        return draft
+
+    def refine(self, draft: Coded) -> Coded:
+        """The file, without residual, with z that makes it smaller."""
+        assert draft.symbols
+        with step("refinement of z"):
+            symbols = refine_latents(self.model.networks, self.model.normative, draft.symbols)
+        refined = self.file_of(symbols, draft.lambda_)
+        return min(refined, draft, key=lambda coded: coded.image_bytes)
+
+    def file_of(self, symbols: Symbols, lambda_: float) -> Coded:
+        """Without residual."""
         sections: dict[int, bytes] = {
             Section.PAYLOAD: encode_symbols(self.model.normative, symbols),
             Section.SYMBOL_CRC: symbols.crc().to_bytes(4, "little"),
@@ -70,7 +84,6 @@ class PictureCoder:
         height, width = self.picture.rgb.shape[:2]
         mode, name = self.picture.mode, self.model.fingerprint
         stream = Bitstream(name, width, height, mode, sections)
-        self.stages.half(1)  # nobody knows how many it will take
         return Coded(stream.to_bytes(), stream.image_bytes, lambda_, symbols)
 
     def finish(self, draft: Coded, room: Room) -> Coded:

@@ -23,8 +23,8 @@ ENOUGH = 1 << 50
 
 OVERHEAD = 1.06
 """Of a file over the estimate that the search runs on, for z and map, as a first guess."""
-RESIDUAL_SHARE = 0.07
-"""Of a file, likewise, for the residual."""
+GROWTH_SHARE = 0.065
+"""Of a file, likewise, for the residual, less what a refined z saves."""
 
 TRIES = 8
 FIRM_ROUNDS = 4
@@ -86,9 +86,9 @@ class Target:
         return self.limit - self.tolerance
 
     @property
-    def residual(self) -> float:
-        """Bytes that it will take, as a first guess."""
-        return RESIDUAL_SHARE * max(0, self.size - self.fixed)
+    def growth(self) -> float:
+        """Bytes by which the search's file will grow, as a first guess."""
+        return GROWTH_SHARE * max(0, self.size - self.fixed)
 
     def excess(self, coded: Coded) -> float:
         """Bytes over what is wanted."""
@@ -259,26 +259,28 @@ def meet_target(
     code: Callable[[float], Coded],
     estimate: Callable[[float], float],
     target: Target,
+    refine: Callable[[Coded], Coded],
     finish: Callable[[Coded, Room], Coded],
 ) -> bytes:
     """The file nearest to the target, or the largest found that keeps within a limit.
 
     code: codes the image at a lambda, without residual. estimate: bits of the codes at a lambda, z
     and map not counted; the search runs on it, since it is quick and rises with the size.
-    finish: adds the residual to a file.
+    refine: makes a file of the search smaller. finish: adds the residual to it.
     An image that has no use for so many bytes is coded at the model's maximum, and one that
     has no file of about that size at the nearest, both with a notice or, if the target is
     strict, a RateError. Raises RateError below the model's minimum.
     """
-    search, residual = Search(code, estimate, target), target.residual
+    search, growth = Search(code, estimate, target), target.growth
     finished: list[tuple[Coded, bool]] = []
     for firm in (False, *[True] * FIRM_ROUNDS):
-        draft, is_largest = search.nearest(target.wanted - residual)
+        found, is_largest = search.nearest(target.wanted - growth)
+        draft = refine(found)
         coded = finish(draft, target.room(draft, is_largest, firm))
         is_most = is_largest and target.excess(coded) < 0
         finished.append((coded, is_most))
-        guess, residual = residual, target.counted(coded) - target.counted(draft)
-        if target.is_met(coded) or is_most or (firm and residual == guess):
+        guess, growth = growth, target.counted(coded) - target.counted(found)
+        if target.is_met(coded) or is_most or (firm and growth == guess):
             break
     # The first may be larger than a limit, those after it are not.
     allowed = [f for f in finished if not target.is_limit or target.counted(f[0]) <= target.limit]

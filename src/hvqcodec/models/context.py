@@ -1,7 +1,7 @@
 """Context of one level: the float form of `hvqcodec.entropy.context`, for training, export
 and the encoder's estimates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,15 +27,40 @@ class Context(nn.Module):
         nn.init.zeros_(self.layer3.weight)  # to begin with the hyperprior's word holds
         nn.init.zeros_(self.layer3.bias)
 
-    def correct(self, surroundings: Tensor, mu: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C * window^2), (N, D), (N, D) -> mu and step, (N, D)."""
-        x = torch.cat([surroundings, mu, step / STEP_UNIT], 1)
-        x = F.relu(self.layer2(F.relu(self.layer1(x))))
-        more_mu, more_step = self.layer3(x).chunk(2, 1)
+    def seen(self, surroundings: Tensor) -> Tensor:
+        """(N, C * window^2) -> (N, n): what the first layer makes of them."""
+        return F.linear(
+            surroundings, self.layer1.weight[:, : surroundings.shape[1]], self.layer1.bias
+        )
+
+    def correct(self, seen: Tensor, mu: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, n), (N, D), (N, D) -> mu and step, (N, D)."""
+        gaussian = torch.cat([mu, step / STEP_UNIT], 1)
+        x = seen + F.linear(gaussian, self.layer1.weight[:, -gaussian.shape[1] :])
+        more_mu, more_step = self.layer3(F.relu(self.layer2(F.relu(x)))).chunk(2, 1)
         return (
             (mu + more_mu).clamp(-MU_MAX, MU_MAX),
             (step + STEP_UNIT * more_step).clamp(0, SIGMA_STEPS - 1),
         )
+
+    def by_turn(
+        self, entries: Tensor, masks: Sequence[Tensor], index_maps: Sequence[Tensor]
+    ) -> Iterator[tuple[tuple[slice, slice], Tensor, Tensor]]:
+        """Of each turn: where in the grid of the level its places are, which of these have codes
+        (B, h/2, w/2), and the surroundings of those, (N, C * window^2).
+
+        entries: (K, D). masks, index_maps: (B, h, w) from the coarsest level to this one.
+        """
+        half = self.window // 2
+        for turn, (row, column) in enumerate(TURNS):
+            places = slice(row, None, 2), slice(column, None, 2)
+            chosen = masks[-1][:, *places]
+            if not chosen.any():
+                continue
+            planes = known_planes(entries, masks, index_maps, turn, 1.0)
+            padded = F.pad(planes, (half, half, half, half))[:, :, row:, column:]
+            squares = F.unfold(padded, self.window, stride=2).transpose(1, 2)
+            yield places, chosen, squares.view(*chosen.shape, -1)[chosen]
 
     def forward(
         self,
@@ -45,22 +70,12 @@ class Context(nn.Module):
         mu: Tensor,
         step: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """entries: (K, D). masks, index_maps: (B, h, w) from the coarsest level to this one.
-        mu, step: (B, D, h, w), as the hyper-synthesis gives them, and as they are returned;
-        corrected where the mask is set."""
+        """entries, masks, index_maps: as in `by_turn`. mu, step: (B, D, h, w), as the
+        hyper-synthesis gives them, and as they are returned; corrected where the mask is set."""
         out_mu, out_step = mu.clone(), step.clone()
-        half = self.window // 2
-        for turn, (row, column) in enumerate(TURNS):
-            chosen = masks[-1][:, row::2, column::2]  # (B, h/2, w/2)
-            if not chosen.any():
-                continue
-            planes = known_planes(entries, masks, index_maps, turn, 1.0)
-            padded = F.pad(planes, (half, half, half, half))[:, :, row:, column:]
-            squares = F.unfold(padded, self.window, stride=2).transpose(1, 2)
-            squares = squares.view(*chosen.shape, -1)[chosen]
-            phase = (slice(None), slice(None), slice(row, None, 2), slice(column, None, 2))
-            before = [t[phase].permute(0, 2, 3, 1)[chosen] for t in (mu, step)]
-            after = self.correct(squares, *before)
+        for places, chosen, surroundings in self.by_turn(entries, masks, index_maps):
+            before = [t[:, :, *places].permute(0, 2, 3, 1)[chosen] for t in (mu, step)]
+            after = self.correct(self.seen(surroundings), *before)
             for out, values in zip((out_mu, out_step), after, strict=True):
-                out[phase].permute(0, 2, 3, 1)[chosen] = values
+                out[:, :, *places].permute(0, 2, 3, 1)[chosen] = values
         return out_mu, out_step

@@ -139,6 +139,19 @@ class Hyperprior(nn.Module):
             bits.append((logits.sub_(best).exp_().sum(1).log_() - chosen) / math.log(2))
         return torch.cat(bits)
 
+    def index_bits_and_gradients(
+        self, mu: Tensor, step: Tensor, entries: Tensor, index: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, and the gradients of their sum to mu and step, (N, D) each."""
+        found = []
+        for *gaussian, i in zip(*(torch.split(t, ROWS) for t in (mu, step, index)), strict=True):
+            m, s = (t.detach().requires_grad_() for t in gaussian)
+            bits = F.cross_entropy(self.index_logits(m, s, entries), i, reduction="none")
+            bits = bits / math.log(2)
+            found.append((bits.detach(), *torch.autograd.grad(bits.sum(), (m, s))))
+        bits, to_mu, to_step = (torch.cat(pieces) for pieces in zip(*found, strict=True))
+        return bits, to_mu, to_step
+
     def latent_bits(self, z: Tensor) -> Tensor:
         """Bits of each element of z (B, C, h, w) under a discretised logistic: the
         training's stand-in for the counted tables that a model ships with."""

@@ -45,6 +45,7 @@ class LoadedModel:
         return bytes.fromhex(self.card["fingerprint"])[:FINGERPRINT_BYTES]
 
 
+@torch.inference_mode(False)  # else the encoder could have no gradients of it
 def load_model(name_or_path: str | PathLike[str], device: str = "cpu") -> LoadedModel:
     """Raises ModelError for a missing, damaged or unfit model."""
     path = model_path(name_or_path)  # once: the Hub is far

@@ -9,6 +9,7 @@ mean that it has in the file. All values are integers in float64.
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,20 +75,21 @@ class FileAdaptation:
     def __init__(self, codes: int) -> None:
         self.whole = Adaptation(codes)
 
-    def order(self, level: int, rows: Places, columns: Places) -> Places:
-        """In which the codes of a turn, given in raster order, come."""
-        return np.arange(len(rows))
+    def cells(self, level: int, rows: Places, columns: Places) -> Places:
+        """Which cell the codes at these places of their level's grid are in. Those of a turn,
+        given in raster order, come cell by cell."""
+        return np.zeros_like(rows)
 
-    def adapted(self, level: int, rows: Places, columns: Places, likelihoods: Floats) -> Floats:
-        """likelihoods (n, K) times their gains, rounded down: of the codes of a piece, in
-        `order`, at these places of their level's grid."""
+    def adapted(self, cells: Places, likelihoods: Floats) -> Floats:
+        """likelihoods (n, K) times their gains, rounded down: of the codes of a piece, in cells
+        that rise."""
         found: Floats = likelihoods * (self.whole.gains() / GAIN_ONE)
         return np.floor(found, out=found)
 
     def learn(self, index: Places, likelihoods: Floats) -> None:
         """From the piece that was adapted to last: its indices (n,), and what they were drawn
         from, (n, K)."""
-        self.whole.learn(counted(index, likelihoods))
+        self.whole.learn(counted(index, likelihoods, [slice(None)])[0])
 
 
 class PlaceAdaptation(FileAdaptation):
@@ -109,45 +111,49 @@ class PlaceAdaptation(FileAdaptation):
         return -(-height >> self.side), -(-width >> self.side)
 
     def cells(self, level: int, rows: Places, columns: Places) -> Places:
-        """Where those of these places stand in `near`."""
         shift = self.side - 4 + level  # a block has a side of 2^(4 - level)
         return ((rows >> shift) + 1) * self._width + (columns >> shift) + 1
 
-    def order(self, level: int, rows: Places, columns: Places) -> Places:
-        """Cell by cell."""
-        return np.argsort(self.cells(level, rows, columns), kind="stable")
-
-    def adapted(self, level: int, rows: Places, columns: Places, likelihoods: Floats) -> Floats:
-        cells = self.cells(level, rows, columns)
-        starts = [0, *(np.flatnonzero(cells[1:] != cells[:-1]) + 1).tolist(), len(cells)]
-        self._runs = [(int(cells[a]), slice(a, b)) for a, b in itertools.pairwise(starts)]
-        prior = self.whole.gains() * NEAR_PRIOR
+    def adapted(self, cells: Places, likelihoods: Floats) -> Floats:
+        ends = (np.flatnonzero(cells[1:] != cells[:-1]) + 1).tolist()
+        self._runs = [slice(*run) for run in itertools.pairwise([0, *ends, len(cells)])]
+        self._run_cells = cells = cells[[run.start for run in self._runs]]
+        near = self.near[cells]
+        near += near
+        near += self.near[cells - self._width]
+        near += self.near[cells + self._width]
+        came = near[:, 0] * GAIN_ONE + self.whole.gains() * NEAR_PRIOR
+        gains = bounded(came / (near[:, 1] + NEAR_PRIOR)) / GAIN_ONE
         found = np.empty_like(likelihoods)
-        for cell, run in self._runs:
-            near = self.near[cell - self._width] + self.near[cell + self._width]
-            near += 2 * self.near[cell]
-            gains = bounded((near[0] * GAIN_ONE + prior) / (near[1] + NEAR_PRIOR)) / GAIN_ONE
-            np.multiply(likelihoods[run], gains, out=found[run])
+        for run, gain in zip(self._runs, gains, strict=True):
+            np.multiply(likelihoods[run], gain, out=found[run])
         return np.floor(found, out=found)
 
     def learn(self, index: Places, likelihoods: Floats) -> None:
-        total = np.zeros_like(self.whole.counts)
-        for cell, run in self._runs:
-            counts = counted(index[run], likelihoods[run])
-            total += counts
-            self.near[cell - 1] += counts
-            self.near[cell + 1] += counts
-            self.near[cell] += 2 * counts
-        self.whole.learn(total)
+        counts = counted(index, likelihoods, self._runs)
+        self.whole.learn(counts.sum(0))
+        for cell, once, twice in zip(self._run_cells.tolist(), counts, 2 * counts, strict=True):
+            self.near[cell - 1] += once
+            self.near[cell + 1] += once
+            self.near[cell] += twice
 
 
-def counted(index: Places, likelihoods: Floats) -> Floats:
-    """How often each index came, and how often it was expected, in units of 2^-16: (2, K).
+def counted(index: Places, likelihoods: Floats, runs: Sequence[slice]) -> Floats:
+    """How often each index came in each run of codes, and how often it was expected, in units of
+    2^-16: (runs, 2, K).
 
     index: (n,). likelihoods: (n, K), what the indices were drawn from.
     """
-    shares = np.floor(EXPECTED_ONE / likelihoods.sum(1)) * (COUNT_ONE / EXPECTED_ONE)
-    counts = np.zeros((2, likelihoods.shape[1]))
-    np.add.at(counts[0], index, COUNT_ONE)
-    np.floor(shares @ likelihoods, out=counts[1])
+    shares = np.floor(EXPECTED_ONE / row_sums(likelihoods)) * (COUNT_ONE / EXPECTED_ONE)
+    counts = np.zeros((len(runs), 2, likelihoods.shape[1]))
+    for run, (seen, expected) in zip(runs, counts, strict=True):
+        np.add.at(seen, index[run], COUNT_ONE)
+        np.dot(shares[run], likelihoods[run], out=expected)
+    np.floor(counts[:, 1], out=counts[:, 1])
     return counts
+
+
+def row_sums(values: Floats) -> Floats:
+    """(n, K) -> (n,): as exact as any sum of integers below 2^53, and quicker as a product."""
+    sums: Floats = values @ np.ones(values.shape[1])
+    return sums

@@ -113,36 +113,37 @@ def index_frequencies(
         if context:
             sent, known = ([t[None] for t in ts[: level + 1]] for ts in (masks, maps))
             planes = context.pad(known_planes(entries, sent, known, 0, ONE)[0])
-    values = maps[level].numpy()
-    for raster in turns(mask, context is not None):
-        if not len(raster[0]):
+    index, size = maps[level].numpy(), PIECE if adaptation else ROWS
+    for turn in turns(mask, context is not None):
+        rows, columns = (places.numpy() for places in turn)
+        if not len(rows):
             continue
-        order = adaptation.order(level, *(p.numpy() for p in raster)) if adaptation else slice(None)
-        rows, columns = (places[order] for places in raster)
-        for r, c in zip(torch.split(rows, ROWS), torch.split(columns, ROWS), strict=True):
+        if adaptation:
+            cells = adaptation.cells(level, rows, columns)
+            order = np.argsort(cells, kind="stable")
+            rows, columns, cells = rows[order], columns[order], cells[order]
+        for start in range(0, len(rows), ROWS):
+            chunk = slice(start, start + ROWS)
             with step("tables"):
+                r, c = torch.from_numpy(rows[chunk]), torch.from_numpy(columns[chunk])
                 m, s = mu[:, r, c].double(), steps[:, r, c].double()  # (D, n)
                 if context:
                     m, s = context(around(planes, r, c, context.window), m, s)
                 likelihoods = tables.likelihoods(level, m.t(), s.t())
-            places = r.numpy(), c.numpy()
-            if not adaptation:
+            for first in range(start, start + len(r), size):
+                piece = slice(first, min(first + size, start + ROWS))
+                there = rows[piece], columns[piece]
+                likely = likelihoods[first - start : piece.stop - start]
                 with step("tables"):
-                    frequencies = tables.frequencies(level, likelihoods)
-                yield *places, frequencies
-                continue
-            for start in range(0, len(r), PIECE):
-                piece = slice(start, start + PIECE)
-                there, likely = (places[0][piece], places[1][piece]), likelihoods[piece]
-                with step("tables"):
-                    adapted = adaptation.adapted(level, *there, likely)
+                    adapted = adaptation.adapted(cells[piece], likely) if adaptation else likely
                     frequencies = tables.frequencies(level, adapted)
                 yield *there, frequencies
-                with step("tables"):
-                    adaptation.learn(values[there], likely)
+                if adaptation:
+                    with step("tables"):
+                        adaptation.learn(index[there], likely)
         if context:
             with step("tables"):
-                context.reveal(planes, rows, columns, entries[maps[level][rows, columns]])
+                context.reveal(planes, *turn, entries[maps[level][turn]])
 
 
 def latent_frequencies(

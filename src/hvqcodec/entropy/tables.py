@@ -7,10 +7,11 @@ none is computed here.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from hvqcodec.entropy.adaptation import PIECE
+from hvqcodec.entropy.adaptation import PIECE, row_sums
 from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.range_coding import Floats
 
@@ -82,9 +83,9 @@ class IndexTables:
     def frequencies(self, level: int, likelihoods: Floats) -> Floats:
         """(N, K) -> (N, K), float64 integers: with the static share, written over what is given,
         since to allocate as much for each piece takes longer than to compute it."""
-        found = torch.from_numpy(likelihoods)
-        share = (found.sum(1, keepdim=True) / (1 << STATIC_BITS + STATIC_SHARE)).floor_()
-        found.addcmul_(share, self._static[level])  # type: ignore[attr-defined]
+        share = np.floor(row_sums(likelihoods) / (1 << STATIC_BITS + STATIC_SHARE))
+        found, shares = torch.from_numpy(likelihoods), torch.from_numpy(share)[:, None]
+        found.addcmul_(shares, self._static[level])  # type: ignore[attr-defined]
         return likelihoods
 
     def check_exact(self) -> None:

@@ -90,10 +90,10 @@ class Codec:
         strict_rate: raise RateError where an image cannot have so many bits per pixel (`bpp`).
         strip: drop EXIF, XMP, resolution and colour profile, after turning the image
             upright and into sRGB.
-        effort: "best" measures on three trial decodings what "fast" predicts, in less than
-            half of the time, when it chooses the granularity of each block, and looks for the z
-            that makes the file smallest; files decode as quickly. "auto" is the former up to 4
-            megapixels, the latter above.
+        effort: "best" measures on three trial decodings what "fast" predicts when it chooses
+            the granularity of each block, and looks for the z that makes the file smallest,
+            in about three times the time; files decode as quickly. "auto" is the former up to
+            4 megapixels, the latter above.
         tile: side in pixels of the squares in which the networks take the image, which
             bounds the memory; chosen by its size if nothing is said.
         max_pixels: a larger image is refused. Of files Pillow refuses those above its own

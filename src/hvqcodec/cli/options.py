@@ -115,8 +115,8 @@ _HOW_TO_ENCODE = (
         type=click.Choice(get_args(Effort)),
         default=DEFAULT_EFFORT,
         show_default=True,
-        help="Predict what each block gains, or measure it on trial decodings; auto measures up "
-        "to 4 megapixels.",
+        help="Predict what each block gains, or measure it on trial decodings and refine the side "
+        "information; auto is best up to 4 megapixels.",
     ),
     click.option("--strip", is_flag=True, help="Drop metadata; turn upright and into sRGB."),
     encoding_model_option,

@@ -28,7 +28,7 @@ from hvqcodec.entropy.symbol_coding import (
 )
 from hvqcodec.granularity import BLOCK, COARSE, LATENT_GRID
 from hvqcodec.models.model import Model
-from hvqcodec.tiling import tiles
+from hvqcodec.tiling import Progress, tiles
 
 ROUNDS = 8
 """Twice as many save a tenth more."""
@@ -39,7 +39,9 @@ TILE = 48
 """Side in positions of z of what is refined at a time: bounds the memory."""
 
 
-def refine_latents(networks: Model, normative: Normative, symbols: Symbols) -> Symbols:
+def refine_latents(
+    networks: Model, normative: Normative, symbols: Symbols, progress: Progress | None = None
+) -> Symbols:
     """The same map and indices, with z that takes fewer bits together with them."""
     grids = [torch.from_numpy(mask) for mask in symbols.masks()], index_maps(symbols)
     refined = []
@@ -49,6 +51,8 @@ def refine_latents(networks: Model, normative: Normative, symbols: Symbols) -> S
             masks, maps = (grid[: level + 1] for grid in grids)
             price = latent_prices(normative, level, z, masks[-1].numpy())
             refined.append(refined_level(networks, z, masks, maps, price))
+            if progress:
+                progress((level + 1) / len(symbols.latents))
     return replace(symbols, latents=tuple(refined))
 
 
@@ -99,7 +103,7 @@ def refined_level(
 def refined_tile(codes: "Codes", z: Tensor, within: tuple[slice, slice], price: Tensor) -> Tensor:
     """z: (C, hz, wz), of which what lies within may change. price: (33, C, hz, wz)."""
     channels = len(z)
-    settled = torch.ones(2 * channels, *z.shape[1:], dtype=torch.bool)
+    settled = torch.ones(2 * channels, *z.shape[1:], dtype=torch.bool, device=z.device)
     """Changes that are out of the question: minus one of each channel, then plus one."""
     settled[:, *within] = False
     for _ in range(ROUNDS):

@@ -70,7 +70,9 @@ class PictureCoder:
         """The file, without residual, with z that makes it smaller."""
         assert draft.symbols
         with step("refinement of z"):
-            symbols = refine_latents(self.model.networks, self.model.normative, draft.symbols)
+            symbols = refine_latents(
+                self.model.networks, self.model.normative, draft.symbols, self.stages.half
+            )
         refined = self.file_of(symbols, draft.lambda_)
         return min(refined, draft, key=lambda coded: coded.image_bytes)
 

@@ -372,7 +372,7 @@ class Wanting(Coder):
 def test_a_residual_that_reaches_less_far_than_was_thought(
     factor: float, share: float, limit: bool
 ) -> None:
-    coder = Wanting(factor, 0, 0, residual=1)
+    coder = Wanting(factor, 0, 0, residual=1, spared=0)
     least, most = 1.4 * coder.least(limit), coder.most(limit)
     target = round(least + share * (most - least))
     assert abs(coder.meet(target, limit) - target) <= slack(target)

@@ -157,7 +157,7 @@ def test_equals_the_page_in_plain_integers(tables: IndexTables, seed: int, kind:
     for drawn in random_pieces(rng, codes, height, width, 12):
         piece = drawn.ordered(adaptation)
         rows, cells = piece.likelihoods.astype(np.int64).tolist(), piece.cells(side)
-        numbers = adaptation.cells(piece.level, piece.rows, piece.columns)
+        numbers = adaptation.cells(piece.level, piece.rows, piece.columns).tolist()
         slow_gains = [slow.gains_at(cell) for cell in cells]
         ones = np.full_like(piece.likelihoods, 2.0**12)
         assert adaptation.adapted(numbers, ones).tolist() == slow_gains
@@ -203,7 +203,7 @@ def test_the_largest_cell_is_exact(tables: IndexTables) -> None:
     adaptation.near[nine, 1, 7] = 4 * filled - 1
     adaptation.near[nine, 0, 8] = 4 * filled
     adaptation.whole.counts[0, 7] = 2**40
-    gains = adaptation.adapted(nine[4:5], np.full((1, codes), 2.0**12))[0]
+    gains = adaptation.adapted(nine[4:5].tolist(), np.full((1, codes), 2.0**12))[0]
     near = 16 * 2**36
     assert (near << 12) + (2**16 << 18) < 2**53
     assert gains[7] == ((near << 12) + (2**16 << 18)) // (near - 4 + 2**18)
@@ -247,7 +247,7 @@ def test_sums_are_exact_and_an_index_never_comes_for_nothing(tables: IndexTables
     adaptation = FileAdaptation(codes)
     adaptation.whole.counts[0] = 2**29
     assert (adaptation.whole.gains() == GAIN_MAX).all()
-    anywhere = np.zeros(PIECE, int)
+    anywhere = [0] * PIECE
     frequencies = wide.frequencies(0, adaptation.adapted(anywhere, flat))
     exact = 2**34 * codes + codes * (2**34 * codes >> 24)
     assert exact < 2**53

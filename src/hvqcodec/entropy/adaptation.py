@@ -10,6 +10,7 @@ mean that it has in the file. All values are integers in float64.
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,10 @@ class Adaptation:
 
     def gains(self) -> Floats:
         """What to multiply probabilities by, in units of 2^-12."""
-        seen, expected = self.counts + PRIOR
-        return bounded(seen * GAIN_ONE / expected)
+        gains, expected = self.counts + PRIOR
+        gains *= GAIN_ONE
+        gains /= expected
+        return bounded(gains)
 
     def learn(self, counts: Floats) -> None:
         """counts: of a piece, seen and expected."""
@@ -80,7 +83,7 @@ class FileAdaptation:
         given in raster order, come cell by cell."""
         return np.zeros_like(rows)
 
-    def adapted(self, cells: Places, likelihoods: Floats) -> Floats:
+    def adapted(self, cells: Sequence[int], likelihoods: Floats) -> Floats:
         """likelihoods (n, K) times their gains, rounded down: of the codes of a piece, in cells
         that rise."""
         found: Floats = likelihoods * (self.whole.gains() / GAIN_ONE)
@@ -114,16 +117,21 @@ class PlaceAdaptation(FileAdaptation):
         shift = self.side - 4 + level  # a block has a side of 2^(4 - level)
         return ((rows >> shift) + 1) * self._width + (columns >> shift) + 1
 
-    def adapted(self, cells: Places, likelihoods: Floats) -> Floats:
-        ends = (np.flatnonzero(cells[1:] != cells[:-1]) + 1).tolist()
-        self._runs = [slice(*run) for run in itertools.pairwise([0, *ends, len(cells)])]
-        self._run_cells = cells = cells[[run.start for run in self._runs]]
-        near = self.near[cells]
-        near += near
-        near += self.near[cells - self._width]
-        near += self.near[cells + self._width]
-        came = near[:, 0] * GAIN_ONE + self.whole.gains() * NEAR_PRIOR
-        gains = bounded(came / (near[:, 1] + NEAR_PRIOR)) / GAIN_ONE
+    def adapted(self, cells: Sequence[int], likelihoods: Floats) -> Floats:
+        # Of a piece two or three cells, one by one and in place: less memory is touched.
+        self._cells, self._runs = runs_of(cells)
+        near = np.empty((len(self._cells), *self.near.shape[1:]))
+        for number, cell in enumerate(self._cells):
+            np.add(self.near[cell], self.near[cell], out=near[number])
+            near[number] += self.near[cell - self._width]
+            near[number] += self.near[cell + self._width]
+        gains, expected = near[:, 0], near[:, 1]
+        gains *= GAIN_ONE
+        gains += self.whole.gains() * NEAR_PRIOR
+        expected += NEAR_PRIOR
+        gains /= expected
+        bounded(gains)
+        gains /= GAIN_ONE
         found = np.empty_like(likelihoods)
         for run, gain in zip(self._runs, gains, strict=True):
             np.multiply(likelihoods[run], gain, out=found[run])
@@ -132,10 +140,25 @@ class PlaceAdaptation(FileAdaptation):
     def learn(self, index: Places, likelihoods: Floats) -> None:
         counts = counted(index, likelihoods, self._runs)
         self.whole.learn(counts.sum(0))
-        for cell, once, twice in zip(self._run_cells.tolist(), counts, 2 * counts, strict=True):
+        for cell, once in zip(self._cells, counts, strict=True):
             self.near[cell - 1] += once
             self.near[cell + 1] += once
+        counts += counts
+        for cell, twice in zip(self._cells, counts, strict=True):
             self.near[cell] += twice
+
+
+def runs_of(cells: Sequence[int]) -> tuple[list[int], list[slice]]:
+    """Each cell of a piece, and which of its codes are in it."""
+    found: list[int] = []
+    runs: list[slice] = []
+    first = 0
+    for cell, same in itertools.groupby(cells):
+        last = first + sum(1 for _ in same)
+        found.append(cell)
+        runs.append(slice(first, last))
+        first = last
+    return found, runs
 
 
 def counted(index: Places, likelihoods: Floats, runs: Sequence[slice]) -> Floats:
@@ -147,7 +170,7 @@ def counted(index: Places, likelihoods: Floats, runs: Sequence[slice]) -> Floats
     shares = np.floor(EXPECTED_ONE / row_sums(likelihoods)) * (COUNT_ONE / EXPECTED_ONE)
     counts = np.zeros((len(runs), 2, likelihoods.shape[1]))
     for run, (seen, expected) in zip(runs, counts, strict=True):
-        np.add.at(seen, index[run], COUNT_ONE)
+        np.add.at(seen, index[run], float(COUNT_ONE))
         np.dot(shares[run], likelihoods[run], out=expected)
     np.floor(counts[:, 1], out=counts[:, 1])
     return counts
@@ -155,5 +178,10 @@ def counted(index: Places, likelihoods: Floats, runs: Sequence[slice]) -> Floats
 
 def row_sums(values: Floats) -> Floats:
     """(n, K) -> (n,): as exact as any sum of integers below 2^53, and quicker as a product."""
-    sums: Floats = values @ np.ones(values.shape[1])
+    sums: Floats = values @ ones(values.shape[1])
     return sums
+
+
+@cache
+def ones(count: int) -> Floats:
+    return np.ones(count)

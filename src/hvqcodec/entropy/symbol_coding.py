@@ -119,9 +119,9 @@ def index_frequencies(
         if not len(rows):
             continue
         if adaptation:
-            cells = adaptation.cells(level, rows, columns)
-            order = np.argsort(cells, kind="stable")
-            rows, columns, cells = rows[order], columns[order], cells[order]
+            places = adaptation.cells(level, rows, columns)
+            order = np.argsort(places, kind="stable")
+            rows, columns, cells = rows[order], columns[order], places[order].tolist()
         for start in range(0, len(rows), ROWS):
             chunk = slice(start, start + ROWS)
             with step("tables"):

@@ -92,9 +92,10 @@ def test_planes_show_what_is_known(symbols: Symbols) -> None:
 def test_squares_are_those_of_unfold(h: int, w: int, window: int) -> None:
     planes = torch.arange(3 * h * w, dtype=torch.float64).view(3, h, w) + 1
     rows, columns = torch.ones(h, w, dtype=torch.bool).nonzero(as_tuple=True)
-    padded = F.pad(planes, (window // 2,) * 4)
+    padded = F.pad(planes.permute(1, 2, 0), (0, 0, *(window // 2,) * 4)).contiguous()
     expected = F.unfold(planes[None], window, padding=window // 2)[0]
-    assert torch.equal(around(padded, rows, columns, window), expected)
+    found = around(padded, rows, columns, window).view(h * w, window**2, 3)
+    assert torch.equal(found.permute(2, 1, 0).flatten(0, 1), expected)
 
 
 @pytest.mark.parametrize("level", range(3))

@@ -71,16 +71,17 @@ def turns(mask: Tensor, in_turns: bool) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def around(padded: Tensor, rows: Tensor, columns: Tensor, window: int) -> Tensor:
-    """The squares around n places, (C * window^2, n): by plane, then row, then column.
+    """The squares around n places, (n, window^2 * C): by row, then column, then plane.
 
-    padded: (C, h, w) with window // 2 zeros on all sides.
+    padded: (h, w, C), contiguous, with window // 2 zeros on all sides.
     """
-    width = padded.shape[2]
-    offset = torch.arange(window, device=padded.device)
-    corner = (rows * width + columns)[None]
-    places = (offset[:, None] * width + offset).view(-1, 1) + corner  # (window^2, n)
-    squares = padded.flatten(1).index_select(1, places.flatten())
-    return squares.view(len(padded) * window**2, len(rows))
+    height, width, planes = padded.shape
+    # A row of a square is one piece of memory; so many begin at each place.
+    size = height * width - window + 1, window * planes
+    pieces = padded.as_strided(size, (planes, 1))
+    corner = (rows * width + columns)[:, None]
+    places = corner + width * torch.arange(window, device=padded.device)  # (n, window)
+    return pieces.index_select(0, places.flatten()).view(len(rows), -1)
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,13 @@ class IntegerContext:
     shifts: tuple[int, ...]
     """Of the two hidden layers, of mu and of the step."""
     dimensions: int
+
+    def __post_init__(self) -> None:
+        first, area = self.layers[0], self.window**2
+        squares, gaussian = first.weight.tensor_split([(self.dimensions + FLAGS) * area], 1)
+        squares = squares.view(len(first.bias), -1, area, 1, 1).transpose(1, 2).flatten(1, 2)
+        reordered = IntegerConv(torch.cat([squares, gaussian], 1), first.bias)
+        object.__setattr__(self, "_first", reordered)  # takes squares as `around` gives them
 
     @property
     def window(self) -> int:
@@ -105,20 +113,20 @@ class IntegerContext:
         return (self.dimensions + FLAGS) * self.window**2 + 2 * self.dimensions
 
     def pad(self, planes: Tensor) -> Tensor:
-        """As `around` wants them."""
-        return F.pad(planes, (self.window // 2,) * 4)
+        """(C, h, w) as `around` wants them."""
+        return F.pad(planes.permute(1, 2, 0), (0, 0, *(self.window // 2,) * 4)).contiguous()
 
     def reveal(self, planes: Tensor, rows: Tensor, columns: Tensor, embeddings: Tensor) -> None:
         """Make the codes of a turn known in padded planes; embeddings: (n, D)."""
         places = rows + self.window // 2, columns + self.window // 2
-        planes[(slice(self.dimensions), *places)] = embeddings.t()
-        planes[(-1, *places)] = ONE
+        planes[..., : self.dimensions][places] = embeddings
+        planes[..., -1][places] = ONE
 
     def __call__(self, surroundings: Tensor, mu: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """surroundings: (C * window^2, n); mu, step: (D, n), as the hyper-synthesis gives
+        """surroundings: (n, window^2 * C); mu, step: (D, n), as the hyper-synthesis gives
         them, and as they are returned; integers all, mu and step in float64."""
-        x = torch.cat([surroundings.double(), mu, step * STEP_ONE])[:, :, None]
-        x = requantise(self.layers[0](x), self.shifts[0], 0, ACTIVATION_MAX)
+        x = torch.cat([surroundings.double(), mu.t(), step.t() * STEP_ONE], 1).t()[:, :, None]
+        x = requantise(self._first(x), self.shifts[0], 0, ACTIVATION_MAX)  # type: ignore[attr-defined]
         x = requantise(self.layers[1](x), self.shifts[1], 0, ACTIVATION_MAX)
         more_mu, more_step = self.layers[2](x)[:, :, 0].chunk(2)
         more_mu = requantise(more_mu, self.shifts[2], -2 * MU_LIMIT, 2 * MU_LIMIT)

@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmarks.points import Point
 from hvqcodec import Codec
 from hvqcodec.doctor import sample_picture
+from hvqcodec.models.cards import DEFAULT
 from tests.helpers import TINY, Pixels
 from training import promote
 from training.export import write_model
@@ -75,6 +76,15 @@ def test_a_distance_below_all_of_the_present_ones_is_compared() -> None:
     assert promote.judge(both)["frechet"] == pytest.approx(-75)
 
 
+def test_no_other_model_is_kept_by_a_name_that_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--validation", str(tmp_path), "--perceptual", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        promote.main([str(TINY), *given, "--keep-as", DEFAULT])
+    assert f"there is a model {DEFAULT!r} already" in capsys.readouterr().err
+
+
 @pytest.fixture
 def embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the tiny model, which stands for the embedded one, in a folder of its own."""
@@ -118,15 +128,20 @@ def test_the_embedded_model_is_replaced_only_by_a_better_one(
 
     before = embedded.read_bytes()
     given = [str(candidate), "--validation", str(photos), "--perceptual", str(networks)]
+    given += ["--keep-as", "earlier"]
+    kept = embedded.with_name("earlier.safetensors")
     if not promoted:
         with pytest.raises(SystemExit, match="the embedded model stays"):
             promote.main(given)
         assert told() == of_a_graft
         assert embedded.read_bytes() == before
         assert not embedded.with_suffix(".hvq").exists()
+        assert not kept.exists()
         return
     promote.main(given)
     assert embedded.read_bytes() == candidate.read_bytes()
+    assert kept.read_bytes() == before
+    assert kept.with_suffix(".json").read_bytes() == TINY.with_suffix(".json").read_bytes()
     card = json.loads(embedded.with_suffix(".json").read_text())
     assert set(card["validation"]) == {"0.06", "0.07"}
     assert told() == of_a_graft

@@ -13,6 +13,9 @@ it, may be no more than 5 % worse on anything. LPIPS counts as the mean of the p
 picture without its first two rows and columns, so that nothing is won by looking right on the
 grid of the codes alone.
 
+With `--keep-as NAME` the embedded model stays in the package under another name, so that files
+made with it are decoded as before: wanted where the candidate has another fingerprint.
+
 Each promotion adds its megabytes to the history of the repository: expect at most ten in all.
 Afterwards make golden streams for the new model with `tests/make_golden.py`, unless it is a
 graft, and commit both.
@@ -137,6 +140,12 @@ def remembered(contender: Contender) -> Contender:
     return replace(contender, encode=encode)
 
 
+def keep(name: str) -> None:
+    """Give the embedded model another name, by which its files still find it."""
+    for path in sorted(WEIGHTS.glob(f"{DEFAULT}.*")):
+        path.rename(WEIGHTS / f"{name}{path.suffix}")
+
+
 def install(model: Path, facts: dict[str, Any], name: str = DEFAULT) -> None:
     """Copy the model and its card, with the figures added, into the package, and beside them
     the file by which `hvq doctor` sees that other machines decode the same."""
@@ -155,8 +164,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--validation", type=Path, nargs="+", required=True)
     parser.add_argument("--perceptual", type=Path, required=True)
     parser.add_argument("--limit-photos", type=int)
+    parser.add_argument("--keep-as", metavar="NAME", help="of the model that is embedded now")
     options = parser.parse_args(arguments)
 
+    if options.keep_as in list_models():
+        parser.error(f"there is a model {options.keep_as!r} already")
     metrics = Metrics(options.perceptual)
     network = metrics.distances.get("lpips")
     if not isinstance(network, LPIPS):
@@ -186,6 +198,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if not passes(verdict, old_files):
                 raise SystemExit("not promoted: the embedded model stays")
             facts["percent_against_predecessor"] = verdict
+    if options.keep_as:
+        keep(options.keep_as)
     install(options.candidate, facts)
     print(f"promoted: {options.candidate} is now the embedded model {DEFAULT!r}")
 

@@ -1,0 +1,67 @@
+"""Means of models."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.helpers import TINY
+from training import average, checkpoint
+from training.export import write_model
+from training.train import start_from
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """The tiny model with other weights, and the same directions of the entries."""
+    tensors = load_file(TINY)
+    for name, value in tensors.items():
+        if name.startswith("network.") and "codebook" not in name:
+            tensors[name] = value + 1
+    path = tmp_path / "other.safetensors"
+    write_model(path, tensors, json.loads(TINY.with_suffix(".json").read_text()))
+    return path
+
+
+def test_a_mean_lies_between_and_can_be_started_from(other: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mean" / "checkpoint"
+    average.main([str(folder), f"{TINY}=1", f"{other}=3"])
+    expected = start_from(str(TINY), {})[0].state_dict()
+    model, runs = start_from(str(folder), {})
+    assert model.config == start_from(str(TINY), {})[0].config
+    for name, value in model.state_dict().items():
+        moved = 0.0 if "codebook" in name else 0.75
+        torch.testing.assert_close(value, expected[name] + moved, atol=2e-3, rtol=0)
+    assert runs[-1]["options"]["mean_of"] == "[1.0, 3.0]"
+    assert runs[:-1] == start_from(str(TINY), {})[1]
+
+
+def test_the_length_of_entries_does_not_count(tmp_path: Path) -> None:
+    """Nor who has longer ones."""
+    one, two = (start_from(str(TINY), {})[0] for _ in range(2))
+    two.codebook.weight.data = two.codebook.weight.flip(0) * 5
+    expected = one.codebook.entries() + two.codebook.entries()
+    found = average.mean_of([one, two], [2, 2])["codebook.weight"]
+    cosine = torch.cosine_similarity(found, expected)
+    torch.testing.assert_close(cosine, torch.ones_like(cosine))
+
+
+def test_models_of_other_sizes_and_odd_calls_are_refused(
+    other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    larger = tmp_path / "larger"
+    model, _ = start_from(str(TINY), {"synthesis_blocks": [3, 3, 3]})
+    facts = {"config": model.config.to_dict(), "steps": 0, "seconds": 0, "options": {}}
+    checkpoint.save(larger, {f"ema.{k}": v for k, v in model.state_dict().items()}, facts)
+    folder = tmp_path / "mean"
+    with pytest.raises(SystemExit, match="different sizes"):
+        average.main([str(folder), f"{TINY}=1", f"{larger}=1"])
+    for given in (f"{TINY}", f"{TINY}=0", f"{TINY}=-1", f"{TINY}=much"):
+        with pytest.raises(SystemExit):
+            average.main([str(folder), given])
+    assert not folder.exists()
+    with pytest.raises(SystemExit):
+        average.main([str(larger), f"{TINY}=1"])
+    assert "exists already" in capsys.readouterr().err

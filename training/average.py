@@ -1,0 +1,75 @@
+"""The weighted mean of models of one descent: as good as either at what it is good at, or better.
+
+    python -m training.average runs/mean/checkpoint base=0.3 runs/everything/checkpoint=0.7
+
+Runs that begin from one model stay in one valley, and its floor lies between them (Wortsman et al.
+2022, arXiv 2203.05482). Hyperpriors and contexts are averaged as well; let them learn anew for a
+while what they price (`training.train --entropy-only --start`).
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from hvqcodec.models.model import Model
+from training import checkpoint
+from training.train import start_from
+
+
+def mean_of(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tensor]:
+    """Of their parameters. Raises SystemExit if they differ in size."""
+    if any(model.config != models[0].config for model in models):
+        raise SystemExit("models of different sizes have no mean")
+    for model in models:  # of entries, their directions count alone
+        length = model.config.dimensions**0.5
+        model.codebook.weight.data = model.codebook.entries().detach() * length
+    states = [model.state_dict() for model in models]
+    total = sum(shares)
+    return {
+        name: sum(
+            (share / total * state[name] for share, state in zip(shares, states, strict=True)),
+            start=0 * value,
+        )
+        for name, value in states[0].items()
+    }
+
+
+def named_share(text: str) -> tuple[str, float]:
+    name, _, share = text.rpartition("=")
+    if not name or not float(share) > 0:
+        raise ValueError
+    return name, float(share)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("output", type=Path, help="folder of the checkpoint")
+    parser.add_argument(
+        "models", type=named_share, nargs="+", metavar="MODEL=SHARE", help="models or checkpoints"
+    )
+    options = parser.parse_args(arguments)
+    if options.output.exists():
+        parser.error(f"{options.output} exists already")
+    models, earlier = [], list[dict[str, Any]]()
+    for name, _ in options.models:
+        model, runs = start_from(name, {})
+        models.append(model)
+        earlier += [run for run in runs if run not in earlier]
+    tensors = mean_of(models, [share for _, share in options.models])
+    facts = {
+        "config": models[0].config.to_dict(),
+        "steps": 0,
+        "seconds": 0,
+        "options": {"mean_of": str([share for _, share in options.models])},
+        "earlier": earlier,
+    }
+    checkpoint.save(options.output, {f"ema.{k}": v for k, v in tensors.items()}, facts)
+
+
+if __name__ == "__main__":
+    main()

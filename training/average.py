@@ -3,8 +3,7 @@
     python -m training.average runs/mean/checkpoint base=0.3 runs/everything/checkpoint=0.7
 
 Runs that begin from one model stay in one valley, and its floor lies between them (Wortsman et al.
-2022, arXiv 2203.05482). Hyperpriors and contexts are averaged as well; let them learn anew for a
-while what they price (`training.train --entropy-only --start`).
+2022, arXiv 2203.05482). Hyperpriors and contexts are averaged as well.
 """
 
 import argparse
@@ -23,18 +22,13 @@ def mean_of(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tenso
     """Of their parameters. Raises SystemExit if they differ in size."""
     if any(model.config != models[0].config for model in models):
         raise SystemExit("models of different sizes have no mean")
-    for model in models:  # of entries, their directions count alone
-        length = model.config.dimensions**0.5
-        model.codebook.weight.data = model.codebook.entries().detach() * length
-    states = [model.state_dict() for model in models]
-    total = sum(shares)
-    return {
-        name: sum(
-            (share / total * state[name] for share, state in zip(shares, states, strict=True)),
-            start=0 * value,
-        )
-        for name, value in states[0].items()
-    }
+    mean: dict[str, Tensor] = {}
+    for model, share in zip(models, shares, strict=True):
+        # Of entries their directions count alone; as long as in `start_from`.
+        entries = model.codebook.entries().detach() * model.config.dimensions**0.5
+        for name, value in (model.state_dict() | {"codebook.weight": entries}).items():
+            mean[name] = mean.get(name, 0) + share / sum(shares) * value
+    return mean
 
 
 def named_share(text: str) -> tuple[str, float]:

@@ -140,11 +140,9 @@ class PlaceAdaptation(FileAdaptation):
     def learn(self, index: Places, likelihoods: Floats) -> None:
         counts = counted(index, likelihoods, self._runs)
         self.whole.learn(counts.sum(0))
-        for cell, once in zip(self._cells, counts, strict=True):
+        for cell, once, twice in zip(self._cells, counts, 2 * counts, strict=True):
             self.near[cell - 1] += once
             self.near[cell + 1] += once
-        counts += counts
-        for cell, twice in zip(self._cells, counts, strict=True):
             self.near[cell] += twice
 
 

@@ -114,7 +114,9 @@ class IntegerContext:
 
     def pad(self, planes: Tensor) -> Tensor:
         """(C, h, w) as `around` wants them."""
-        return F.pad(planes.permute(1, 2, 0), (0, 0, *(self.window // 2,) * 4)).contiguous()
+        margins = (self.window // 2,) * 4
+        # Contiguous already, unless there is nothing to pad.
+        return F.pad(planes.permute(1, 2, 0), (0, 0, *margins)).contiguous()
 
     def reveal(self, planes: Tensor, rows: Tensor, columns: Tensor, embeddings: Tensor) -> None:
         """Make the codes of a turn known in padded planes; embeddings: (n, D)."""

@@ -9,8 +9,8 @@ import zlib
 import numpy as np
 
 SIGNATURE = b"\x8bHVQ\r\n\x1a\n\1"  # and the version
-PLAIN_PAYLOAD, SYMBOL_CHECKSUM, ALPHA, ADAPTIVE_PAYLOAD, PAYLOAD = 1, 2, 3, 4, 5
-PAYLOADS = {PLAIN_PAYLOAD, ADAPTIVE_PAYLOAD, PAYLOAD}  # a file has one of them
+PLAIN, SYMBOL_CHECKSUM, ALPHA, ADAPTIVE, PLACES, PAYLOAD = range(1, 7)  # kinds of sections
+PAYLOADS = {PLAIN, ADAPTIVE, PLACES, PAYLOAD}  # a file has one of them
 DTYPES = {"I16": "<i2", "I32": "<i4", "I64": "<i8"}
 TURNS = np.array([[0, 2], [3, 1]])  # the turn of a position, by the parities of row and column
 NEAR = {(i, j): 4 >> abs(i) + abs(j) for i in (-1, 0, 1) for j in (-1, 0, 1)}  # weights of cells
@@ -56,7 +56,7 @@ def parse(data: bytes) -> tuple[dict, dict[int, bytes]]:
     require(table == sorted(dict(table).items()), "sections out of order")
     require(struct.pack("<I", zlib.crc32(data[: reader.position])) == reader.take(4), "bad CRC-32")
     require(0 < min(width, height) <= max(width, height) <= 2**24 and mode < 2, "size or mode")
-    require(all(1 <= kind <= 5 or kind >= 128 for kind, _ in table), "unknown kind")
+    require(all(1 <= kind <= 6 or kind >= 128 for kind, _ in table), "unknown kind")
     require(len(PAYLOADS.intersection(dict(table))) == 1, "no payload or several")
     require((SYMBOL_CHECKSUM, 4) in table, "no symbol checksum or not of 4 bytes")
     sections = {kind: reader.take(length) for kind, length in table}
@@ -123,8 +123,8 @@ class Counts:
     """Counts of symbols, seen and expected: S and E and, by cells, s and e (`total`, `cells`)."""
 
     def __init__(self, kind: int, shape: tuple[int, ...], *, indices: bool) -> None:
-        self.adapts, self.near = kind != PLAIN_PAYLOAD, NEAR if kind == PAYLOAD and indices else {}
-        self.shift = 3 if kind == PAYLOAD and not indices else 8
+        self.adapts, self.near = kind != PLAIN, NEAR if kind >= PLACES and indices else {}
+        self.shift = 3 if kind >= PLACES and not indices else 8
         self.total, self.cells = np.zeros((2, *shape), np.int64), {}
 
     def gains(self, y: int = 0, x: int = 0) -> np.ndarray:
@@ -138,9 +138,8 @@ class Counts:
         """Count a piece: of each of its cells the symbols, one row a position, and X."""
         self.total -= self.total >> self.shift
         for cell, (symbols, expected) in piece.items() if self.adapts else ():
-            seen = (symbols[..., None] == np.arange(self.total.shape[-1])).sum(axis=0)
-            came = np.stack([seen << 16, expected])
-            self.total, self.cells[cell] = self.total + came, self.cells.get(cell, 0) + came
+            came = (symbols[..., None] == np.arange(expected.shape[-1])).sum(axis=0) << 16, expected
+            self.total, self.cells[cell] = self.total + came, np.add(self.cells.get(cell, 0), came)
 
 
 def pieces(sent: np.ndarray, size: int, side: int = 32) -> list[np.ndarray]:
@@ -221,11 +220,9 @@ def hyper_synthesis(model: Model, level: int, latent: np.ndarray, mask: np.ndarr
 def correct(model: Model, prior: np.ndarray, mask: np.ndarray, known: Grids) -> np.ndarray:
     """Correct mu and t of the last level in `known`, the indices so far (-1: unknown)."""
     (mu, steps), name = prior, f"context.{len(known) - 1}"
-    blocks = [np.ones(2 * [len(mask) // len(indices)], np.int64) for indices in known]
-    index = np.max([np.kron(*pair) for pair in zip(known, blocks, strict=True)], axis=0)
-    embeddings = np.where(index >= 0, model["index_tables.entries"].T[:, index], 0)
-    flags = [(index >= 0) & ~mask, mask, (index >= 0) & mask]
-    planes = np.concatenate([embeddings, 4096 * np.array(flags)])
+    index = np.max([np.kron(x, np.ones(2 * [len(mask) // len(x)], int)) for x in known], axis=0)
+    flags = 4096 * np.array([(index >= 0) & ~mask, mask, (index >= 0) & mask])
+    planes = np.concatenate([(index >= 0) * model["index_tables.entries"].T[:, index], flags])
     s1, s2, s_mu, s_step = model[f"{name}.formats"].tolist()
     size = round(((model[f"{name}.layer1.weight"].shape[1] - 2 * len(mu)) / len(planes)) ** 0.5)
     x = np.concatenate([windows(planes, size).reshape(-1, *mu.shape[1:]), mu, 512 * steps])
@@ -257,16 +254,19 @@ def decode_indices(model: Model, decoder: RangeDecoder, latents: Grids, masks: G
         side = p - 4 + level  # a position has 2^(4 - level) pixels a side
         for turn in range(4):
             corrected = correct(model, prior, mask, known) if has_context else prior
-            for piece in pieces(mask & (turns == turn), 32, side):
-                coded = {}
-                for cell in map(tuple, np.unique(piece >> side, axis=0).tolist()):
-                    here = piece[(piece >> side == cell).all(axis=1)].T
-                    terms = index_terms(model, level, *corrected[:, :, *here])
-                    adapted = (terms * counts.gains(*cell)) >> 12
-                    frequencies = adapted + np.outer(adapted.sum(axis=1) >> 24, static[level])
-                    known[level][*here] = [decoder.decode(row) for row in frequencies]
-                    coded[cell] = known[level][*here], (2**47 // terms.sum(axis=1)) @ terms >> 31
-                counts.update(coded)
+            for group in pieces(mask & (turns == turn), 512, side):
+                bits = sum(int((i >= 0).sum()) for i in known).bit_length()  # of N
+                size = 2 ** min(max(bits - 5, 3), 6) if decoder.kind == PAYLOAD else 32
+                for piece in np.split(group, range(size, len(group), size)):
+                    came = {}
+                    for cell in map(tuple, np.unique(piece >> side, axis=0).tolist()):
+                        here = piece[(piece >> side == cell).all(axis=1)].T
+                        terms = index_terms(model, level, *corrected[:, :, *here])
+                        adapted = (terms * counts.gains(*cell)) >> 12
+                        frequencies = adapted + np.outer(adapted.sum(axis=1) >> 24, static[level])
+                        known[level][*here] = [decoder.decode(row) for row in frequencies]
+                        came[cell] = known[level][*here], (2**47 // terms.sum(axis=1)) @ terms >> 31
+                    counts.update(came)
     return [indices[mask].astype(np.int32) for indices, mask in zip(known, masks, strict=True)]
 
 

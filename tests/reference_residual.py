@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.reference_decoder import PLAIN_PAYLOAD, ByteReader, RangeDecoder, parse, require, windows
+from tests.reference_decoder import PLAIN, ByteReader, RangeDecoder, parse, require, windows
 
 RESIDUAL = 133
 Plane = tuple[int, np.ndarray, list] | None  # step code, rest, bands[level - 1][band]
@@ -50,7 +50,7 @@ def decode(body: bytes, height: int, width: int) -> tuple[int, list[Plane]]:
     require(in_range and there != [], "bounds, or no planes")
     words = body[reader.position :]
     require(len(words) % 4 == 0, "not a sequence of 32-bit words")
-    decoder, rests = RangeDecoder({PLAIN_PAYLOAD: words}), {}
+    decoder, rests = RangeDecoder({PLAIN: words}), {}
     known: dict[tuple[int, int, int], np.ndarray] = {}  # the bands by plane, level, band
     sides = [(-(-height // 2**n), -(-width // 2**n)) for n in range(c, c + 6)]  # 5: of the rest
     for i in there:

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from tests.reference_decoder import PLAIN_PAYLOAD, ByteReader, RangeDecoder, parse, require
+from tests.reference_decoder import PLAIN, ByteReader, RangeDecoder, parse, require
 
 TONE = 132
 Plane = tuple[int, int, np.ndarray] | None  # of the tone: s, step, values; None if missing
@@ -30,7 +30,7 @@ def tone(data: bytes) -> list[Plane] | None:
     in_range = all(4 <= head >> 4 <= 8 and 1 <= r <= 63 for head, r in heads if head)
     words = reader.data[reader.position :]
     require(in_range and len(words) % 4 == 0, "damaged tone: bounds or length")
-    decoder, planes = RangeDecoder({PLAIN_PAYLOAD: words}), [None, None, None]
+    decoder, planes = RangeDecoder({PLAIN: words}), [None, None, None]
     for i, (head, r) in enumerate(heads):
         if head:
             s, frequencies = head >> 4, [2**40]

@@ -1,6 +1,7 @@
 """Tables that learn from a file's own symbols: exact, bounded, and worth it."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,13 @@ from hvqcodec.entropy.adaptation import (
     COUNT_ONE,
     GAIN_MAX,
     GAIN_MIN,
-    PIECE,
+    PIECE_MAX,
     Adaptation,
     FileAdaptation,
     PlaceAdaptation,
     Places,
 )
+from hvqcodec.entropy.context import turns
 from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.symbol_coding import adaptation_of, index_frequencies, index_maps
 from hvqcodec.entropy.tables import IndexTables
@@ -130,7 +132,7 @@ def random_pieces(
     """Flat and sharp tables, and indices that are not those that they expect, in runs along a
     row and anywhere."""
     for _ in range(count):
-        size, level = int(rng.integers(1, PIECE + 1)), int(rng.integers(3))
+        size, level = int(rng.integers(1, PIECE_MAX + 1)), int(rng.integers(3))
         block = 16 >> level
         likelihoods = np.floor(2.0**30 * rng.random((size, codes)) ** rng.choice([0.01, 1, 60]))
         likelihoods[:, rng.integers(codes)] = 2**30
@@ -215,15 +217,15 @@ def test_counts_stay_in_bounds_however_long_a_file_is(codes: int) -> None:
     """One symbol comes for ever while another is expected, and then the reverse."""
     adaptation = Adaptation(codes)
     piece = np.zeros((2, codes))
-    piece[1, 1] = PIECE << 16
+    piece[1, 1] = PIECE_MAX << 16
     for symbol in (0, 1):
-        piece[0] = PIECE * COUNT_ONE * (np.arange(codes) == symbol)
+        piece[0] = PIECE_MAX * COUNT_ONE * (np.arange(codes) == symbol)
         for _ in range(4000):
             adaptation.learn(piece)
             gains = adaptation.gains()
             assert gains.min() >= GAIN_MIN
             assert gains.max() <= GAIN_MAX
-        assert adaptation.counts.max() < 2**30
+        assert adaptation.counts.max() <= 2**30
         if symbol == 0:
             assert (gains[0], gains[1]) == (GAIN_MAX, GAIN_MIN)
         else:
@@ -243,11 +245,11 @@ def test_sums_are_exact_and_an_index_never_comes_for_nothing(tables: IndexTables
         tables.exponential,
         torch.from_numpy(static),
     )
-    flat = np.full((PIECE, codes), 2.0**30)
+    flat = np.full((PIECE_MAX, codes), 2.0**30)
     adaptation = FileAdaptation(codes)
     adaptation.whole.counts[0] = 2**29
     assert (adaptation.whole.gains() == GAIN_MAX).all()
-    anywhere = [0] * PIECE
+    anywhere = [0] * PIECE_MAX
     frequencies = wide.frequencies(0, adaptation.adapted(anywhere, flat))
     exact = 2**34 * codes + codes * (2**34 * codes >> 24)
     assert exact < 2**53
@@ -269,14 +271,17 @@ def test_a_file_is_smaller_for_it(shipped: Codec, astronaut: Pixels, coffee: Pix
     for photo in (astronaut, coffee):
         data = shipped.compress(photo, quality=50, effort="fast")
         files = [recoded(shipped.model, data, scope) for scope in Scope]
-        assert files[Scope.PLACE] == data
-        assert len(data) < 0.995 * len(files[Scope.FILE]) < 0.98 * len(files[Scope.NONE])
+        assert files[Scope.GROWING] == data
+        assert len(files[Scope.PLACE]) < 0.995 * len(files[Scope.FILE])
+        assert len(files[Scope.FILE]) < 0.985 * len(files[Scope.NONE])
+        assert len(data) < 1.002 * len(files[Scope.PLACE])
         for before in files:
             assert_same_symbols(symbols_of(shipped.model, data), symbols_of(shipped.model, before))
             np.testing.assert_array_equal(shipped.decompress(data), shipped.decompress(before))
-        none, _, place = (shipped.inspect(file)["index_bits"] for file in files)
+        none, _, place, growing = (shipped.inspect(file)["index_bits"] for file in files)
         assert place < 0.98 * none
-        for later, earlier in itertools.pairwise(reversed(files)):
+        assert growing < 1.002 * place
+        for later, earlier in itertools.pairwise(reversed(files[: Scope.GROWING])):
             now, then = shipped.inspect(later), shipped.inspect(earlier)
             assert now["index_bits"] < 0.995 * then["index_bits"]
             assert now["z_bits"] < then["z_bits"]
@@ -291,7 +296,7 @@ def test_what_comes_later_changes_nothing_before(codec: Codec, astronaut: Pixels
 
     def fine_tables(maps: list[torch.Tensor]) -> list[tuple[Places, Places, Floats]]:
         """Of the first five pieces, with the maps as they are at each one's turn."""
-        adaptation = adaptation_of(codec.model.normative, symbols.levels, Scope.PLACE)
+        adaptation = adaptation_of(codec.model.normative, symbols.levels, Scope.GROWING)
         made = index_frequencies(
             codec.model.normative, 2, symbols.latents[2], masks, maps, adaptation
         )
@@ -307,9 +312,46 @@ def test_what_comes_later_changes_nothing_before(codec: Codec, astronaut: Pixels
     assert same == [True] * 4 + [False]
 
 
+def sizes_by_the_page(turns_of_levels: list[int]) -> Iterator[int]:
+    """Of pieces, by the numbers of positions of all turns."""
+    brought = 0
+    for positions in turns_of_levels:
+        for start in range(0, positions, 512):
+            group = min(512, positions - start)
+            size = min(max(2 ** (math.floor(math.log2(brought)) - 4), 8), 64) if brought else 8
+            yield from [size] * (group // size)
+            if group % size:
+                yield group % size
+            brought += group
+
+
+@pytest.mark.parametrize("name", ["tiny", "context"])
+def test_pieces_grow_with_the_file(name: str, astronaut: Pixels) -> None:
+    """Of a model without context and of one with turns."""
+    model = Codec.load(TINY.with_name(f"{name}.safetensors")).model
+    data = Codec(model).compress(astronaut[:192, 64:320], quality=95)
+    symbols = symbols_of(model, data)
+    masks, maps = [torch.from_numpy(mask) for mask in symbols.masks()], index_maps(symbols)
+    for scope in (Scope.PLACE, Scope.GROWING):
+        adaptation = adaptation_of(model.normative, symbols.levels, scope)
+        found = []
+        for level, z in enumerate(symbols.latents):
+            made = index_frequencies(model.normative, level, z, masks, maps, adaptation)
+            found += [len(rows) for rows, _, _ in made]
+        in_turns = bool(model.normative.contexts)
+        lengths = [len(rows) for mask in masks for rows, _ in turns(mask, in_turns)]
+        assert sum(lengths) > 1200
+        if scope == Scope.GROWING:
+            assert found == list(sizes_by_the_page(lengths))
+            assert {8, 32, 64} <= set(found)
+        else:
+            assert max(found) == 32
+            assert sum(found) == sum(lengths)
+
+
 def test_the_kind_of_a_payload_is_read_as_such(codec: Codec, cat: Pixels) -> None:
     data = codec.compress(cat[:64, :96])
-    kinds = {Scope.NONE: 1, Scope.FILE: 4, Scope.PLACE: 5}
+    kinds = {Scope.NONE: 1, Scope.FILE: 4, Scope.PLACE: 5, Scope.GROWING: 6}
     for scope, kind in kinds.items():
         file = recoded(codec.model, data, scope)
         stream = Bitstream.from_bytes(file)

@@ -169,7 +169,7 @@ def test_the_largest_side_is_in_bounds() -> None:
         (((2, 4), (1, 8)), "out of order"),
         (((1, 8), (1, 8), (2, 4)), "out of order"),
         (((1, 8), (2, 4), (129, 1), (128, 1)), "out of order"),
-        (((1, 8), (2, 4), (6, 3)), "a feature that is unknown here: 6"),
+        (((1, 8), (2, 4), (7, 3)), "a feature that is unknown here: 7"),
         (((1, 8), (2, 4), (127, 0)), "a feature that is unknown here: 127"),
         (((0, 1), (1, 8), (2, 4)), "a feature that is unknown here: 0"),
         (((2, 4),), "0 payloads instead of one"),
@@ -192,8 +192,8 @@ def test_an_unknown_mode_is_refused() -> None:
 
 
 def test_what_is_newer_is_refused_as_such() -> None:
-    with pytest.raises(UnsupportedVersionError, match="unknown here: 6: a newer release may"):
-        Bitstream.from_bytes(file_of(table=((1, 8), (2, 4), (6, 3))))
+    with pytest.raises(UnsupportedVersionError, match="unknown here: 7: a newer release may"):
+        Bitstream.from_bytes(file_of(table=((1, 8), (2, 4), (7, 3))))
 
 
 def test_the_number_of_sections_is_bounded() -> None:

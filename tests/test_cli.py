@@ -593,7 +593,8 @@ def test_words_are_completed(tmp_path: Path) -> None:
     assert complete(tmp_path, "hvq encode --effort b") == ["plain,best"]
     assert complete(tmp_path, "hvq decode --model ./my") == ["file,./my"]
     if DEFAULT in list_models():
-        assert complete(tmp_path, f"hvq models info {DEFAULT[:2]}") == [f"plain,{DEFAULT}"]
+        names = [f"plain,{name}" for name in list_models()]
+        assert complete(tmp_path, f"hvq models info {DEFAULT[:2]}") == names
 
 
 COMPLETE = """

@@ -42,6 +42,7 @@ def files(hostile_codec: Codec, astronaut: Pixels, coffee: Pixels, camera: Pixel
         with_alpha,
         recoded(hostile_codec.model, with_alpha, Scope.NONE),
         recoded(hostile_codec.model, with_alpha, Scope.FILE),
+        recoded(hostile_codec.model, with_alpha, Scope.PLACE),
         hostile_codec.compress(camera[60:110, 180:250], quality=100),
         hostile_codec.compress(astronaut[100:101, 200:201]),
         hostile_codec.compress(coffee[:48, :200], ratios=(0.3, 0.4, 0.3)),

@@ -95,7 +95,7 @@ def test_prices_are_those_of_the_file(codec: Codec, symbols: Symbols) -> None:
         prices = latent_prices(codec.model.normative, level, z, mask)
         real = 0.0
         for part, at, piece, frequencies in coded_after_map(
-            codec.model.normative, symbols, Scope.PLACE
+            codec.model.normative, symbols, Scope.GROWING
         ):
             if (part, at) == ("z", level):
                 real += code_lengths(piece, frequencies).sum()

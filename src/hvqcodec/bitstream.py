@@ -47,7 +47,9 @@ class Section(IntEnum):
     """Transparency, 8 bits per pixel, zlib; nothing if it is opaque throughout."""
     ADAPTIVE_PAYLOAD = 4
     """One whose tables learn from all the file alike, as hvqcodec 0.7 to 0.9 wrote it."""
-    PAYLOAD = 5
+    PLACE_PAYLOAD = 5
+    """One whose tables learn in pieces of one size, as hvqcodec 0.10 to 0.12 wrote it."""
+    PAYLOAD = 6
     """One range-coded stream: granularity map, z, indices."""
     ICC = 128
     """Colour profile: zlib, or one byte for a well-known one."""
@@ -72,7 +74,9 @@ class Scope(IntEnum):
     FILE = 1
     """All alike: 0.7 to 0.9."""
     PLACE = 2
-    """All, and those nearby once more."""
+    """All, and those nearby once more: 0.10 to 0.12."""
+    GROWING = 3
+    """Likewise, at first from few at a time and then from more."""
 
 
 FIRST_OPTIONAL = 128
@@ -80,7 +84,8 @@ METADATA = (Section.ICC, Section.EXIF, Section.XMP, Section.DPI)
 PAYLOADS = {
     Section.PLAIN_PAYLOAD: Scope.NONE,
     Section.ADAPTIVE_PAYLOAD: Scope.FILE,
-    Section.PAYLOAD: Scope.PLACE,
+    Section.PLACE_PAYLOAD: Scope.PLACE,
+    Section.PAYLOAD: Scope.GROWING,
 }
 """How each is coded."""
 

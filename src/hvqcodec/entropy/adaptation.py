@@ -33,6 +33,8 @@ GAIN_MIN, GAIN_MAX = 1 << 9, 1 << 16
 first, so that an index still costs 1 / 1024 bit; sums are exact below the second."""
 PIECE, LATENT_PIECE = 32, 8
 """Codes, and positions of z, under the same counts."""
+PIECE_MIN, PIECE_MAX = 8, 64
+"""Codes, where pieces grow with the file: a sixteenth to a 32nd of what it has brought so far."""
 EXPECTED_ONE = 1 << 47
 """What the expectations of one code sum to, all but a little: those of a piece are exact."""
 
@@ -78,6 +80,11 @@ class FileAdaptation:
     def __init__(self, codes: int) -> None:
         self.whole = Adaptation(codes)
 
+    @property
+    def piece(self) -> int:
+        """So many codes come under the same counts."""
+        return PIECE
+
     def cells(self, level: int, rows: Places, columns: Places) -> Places:
         """Which cell the codes at these places of their level's grid are in. Those of a turn,
         given in raster order, come cell by cell."""
@@ -98,9 +105,10 @@ class FileAdaptation:
 class PlaceAdaptation(FileAdaptation):
     """Of the indices of a file, and of each place of the image: square cells of pixels."""
 
-    def __init__(self, codes: int, height: int, width: int) -> None:
-        """height, width: in pixels."""
+    def __init__(self, codes: int, height: int, width: int, *, growing: bool = True) -> None:
+        """height, width: in pixels. growing: whether pieces grow with the file."""
         super().__init__(codes)
+        self._growing, self._learned = growing, 0
         self.side = CELL_MIN
         while self.side < CELL_MAX and codes * math.prod(self._grid(height, width)) > CELL_COUNTS:
             self.side += 1
@@ -109,6 +117,13 @@ class PlaceAdaptation(FileAdaptation):
         self._width = columns + 2
         self.near = np.zeros(((rows + 2) * self._width, 2, codes))
         """Seen and expected in each cell, row by row; those to its left and right counted in."""
+
+    @property
+    def piece(self) -> int:
+        if not self._growing:
+            return PIECE
+        grown: int = 1 << max(self._learned.bit_length() - 5, 0)
+        return min(max(grown, PIECE_MIN), PIECE_MAX)
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:
         return -(-height >> self.side), -(-width >> self.side)
@@ -139,6 +154,7 @@ class PlaceAdaptation(FileAdaptation):
 
     def learn(self, index: Places, likelihoods: Floats) -> None:
         counts = counted(index, likelihoods, self._runs)
+        self._learned += len(index)
         self.whole.learn(counts.sum(0))
         for cell, once, twice in zip(self._cells, counts, 2 * counts, strict=True):
             self.near[cell - 1] += once

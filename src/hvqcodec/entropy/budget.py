@@ -26,7 +26,7 @@ def code_lengths(symbols: Ints, frequencies: Floats) -> Floats:
 
 
 def bit_budget(
-    normative: Normative, symbols: Symbols, scope: Scope = Scope.PLACE
+    normative: Normative, symbols: Symbols, scope: Scope = Scope.GROWING
 ) -> dict[str, float]:
     """Bits by part, and `static_bits`: what the same indices would cost under the
     static frequencies of their level."""
@@ -42,7 +42,7 @@ def bit_budget(
 
 
 def index_bits_by_cell(
-    normative: Normative, symbols: Symbols, scope: Scope = Scope.PLACE
+    normative: Normative, symbols: Symbols, scope: Scope = Scope.GROWING
 ) -> Floats:
     """Bits of the indices of each 8x8 cell, (2 * rows, 2 * columns); a coarse code counts a
     quarter in each of its four."""

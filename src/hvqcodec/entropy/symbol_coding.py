@@ -19,7 +19,6 @@ from hvqcodec.entropy.adaptation import (
     FORGETTING,
     LATENT_FORGETTING,
     LATENT_PIECE,
-    PIECE,
     Adaptation,
     FileAdaptation,
     PlaceAdaptation,
@@ -113,7 +112,7 @@ def index_frequencies(
         if context:
             sent, known = ([t[None] for t in ts[: level + 1]] for ts in (masks, maps))
             planes = context.pad(known_planes(entries, sent, known, 0, ONE)[0])
-    index, size = maps[level].numpy(), PIECE if adaptation else ROWS
+    index = maps[level].numpy()
     for turn in turns(mask, context is not None):
         rows, columns = (places.numpy() for places in turn)
         if not len(rows):
@@ -130,6 +129,7 @@ def index_frequencies(
                 if context:
                     m, s = context(around(planes, r, c, context.window), m, s)
                 likelihoods = tables.likelihoods(level, m.t(), s.t())
+            size = adaptation.piece if adaptation else ROWS
             for first in range(start, start + len(r), size):
                 piece = slice(first, min(first + size, start + ROWS))
                 there = rows[piece], columns[piece]
@@ -155,7 +155,7 @@ def latent_frequencies(
     pieces come: z of one must stand there before the next is asked for.
     """
     table = normative.latent_tables[level].astype(np.float64)
-    forgetting = LATENT_FORGETTING if scope == Scope.PLACE else FORGETTING
+    forgetting = LATENT_FORGETTING if scope >= Scope.PLACE else FORGETTING
     adaptation = Adaptation(*table.shape, forgetting=forgetting) if scope else None
     expected = np.floor(table * COUNT_ONE / table.sum(1, keepdims=True))
     values = np.arange(-LATENT_MAX, LATENT_MAX + 1)
@@ -188,13 +188,13 @@ def coded_after_map(
 def adaptation_of(normative: Normative, levels: Levels, scope: Scope) -> FileAdaptation | None:
     """Of the indices of a file, of all its levels."""
     codes = len(normative.index_tables.entries)
-    if scope == Scope.PLACE:
+    if scope >= Scope.PLACE:
         height, width = (BLOCK[MEDIUM] * side for side in levels.shape)
-        return PlaceAdaptation(codes, height, width)
+        return PlaceAdaptation(codes, height, width, growing=scope == Scope.GROWING)
     return FileAdaptation(codes) if scope == Scope.FILE else None
 
 
-def encode_symbols(normative: Normative, symbols: Symbols, scope: Scope = Scope.PLACE) -> bytes:
+def encode_symbols(normative: Normative, symbols: Symbols, scope: Scope = Scope.GROWING) -> bytes:
     """The payload, as `PAYLOADS` names it for the scope."""
     encoder = Encoder()
     with step("map"):
@@ -212,7 +212,7 @@ def decode_stream(normative: Normative, stream: Bitstream) -> Symbols:
 
 
 def decode_symbols(
-    normative: Normative, payload: bytes, rows: int, columns: int, scope: Scope = Scope.PLACE
+    normative: Normative, payload: bytes, rows: int, columns: int, scope: Scope = Scope.GROWING
 ) -> Symbols:
     """Raises BitstreamError where the payload cannot be of such an image. A damaged one
     may decode to other symbols: compare `Symbols.crc`."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hvqcodec.entropy.adaptation import PIECE, row_sums
+from hvqcodec.entropy.adaptation import PIECE, PIECE_MAX, row_sums
 from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.range_coding import Floats
 
@@ -30,7 +30,7 @@ payload bounds the number of blocks."""
 ROWS = 512
 """Codes at a time: bounds the memory, and fits the processor's cache. Pieces of the adaptation
 begin anew with each, so these must fill it."""
-assert ROWS % PIECE == 0
+assert ROWS % PIECE == ROWS % PIECE_MAX == 0
 
 
 @dataclass(frozen=True)

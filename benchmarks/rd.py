@@ -207,12 +207,17 @@ def print_spending(points: Sequence[Point]) -> None:
     print("setting   saved       z     map  container  container bytes")
     for point in points:
         m = point.means
-        # A ratio of means is the pooled ratio: every mean is over the same photos.
-        saved = 1 - (m["index_bits"] + m["z_bits"]) / m["static_bits"]
         print(
-            f"{point.setting:7g} {saved:7.1%} {m['z_share']:7.1%} {m['map_share']:7.1%}"
+            f"{point.setting:7g} {saved([point]):7.1%} {m['z_share']:7.1%} {m['map_share']:7.1%}"
             f" {m['container_share']:10.1%} {m['container_bytes']:16.1f}"
         )
+    print(f" pooled {saved(points):7.1%}")
+
+
+def saved(points: Sequence[Point]) -> float:
+    """Of the bits of indices and z of all photos: every mean is over the same photos."""
+    spent = sum(point.means["index_bits"] + point.means["z_bits"] for point in points)
+    return 1 - spent / sum(point.means["static_bits"] for point in points)
 
 
 def largest_files(largest: Callable[[Image.Image], int]) -> Callable[[Path], int]:

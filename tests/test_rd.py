@@ -83,6 +83,11 @@ def test_a_run_gives_table_files_and_checks(folder: Path, tmp_path: Path) -> Non
     for photo in photos[4:6]:
         name, most = Path(photo["photo"]).name, float(photo["bpp"])
         assert f"  {name} cannot use 6 bpp: {most:.4f} is its most\n" in out
+    spent, static = (
+        sum(float(photo[key]) for photo in photos[:6] for key in keys)
+        for keys in (("index_bits", "z_bits"), ("static_bits",))
+    )
+    assert f"\n pooled {1 - spent / static:7.1%}\n" in out
     assert "From each rate to the next, 4 steps" in out
     if plotted:
         with Image.open(picture) as image:

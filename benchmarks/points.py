@@ -90,6 +90,19 @@ def write_points(path: Path, points: Sequence[Point]) -> None:
     write_csv(path, [{"codec": p.codec, "setting": p.setting} | p.means for p in points])
 
 
+def read_points(path: Path) -> list[Point]:
+    """As `write_points` wrote them. Raises ValueError if the file holds something else."""
+    with path.open(newline="") as file:
+        records = list(csv.DictReader(file))
+    try:
+        return [
+            Point(r.pop("codec"), float(r.pop("setting")), {k: float(v) for k, v in r.items() if v})
+            for r in records
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no points in {path}") from error
+
+
 def write_rows(path: Path, points: Sequence[Point]) -> None:
     records: list[dict[str, object]] = [
         {"codec": p.codec, "setting": p.setting, "photo": r.photo, "bytes": r.size} | r.figures

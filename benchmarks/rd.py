@@ -4,9 +4,10 @@
 
 Every point is the mean over all photos at one setting. The rate counts every byte of the
 file, and every codec gets bare pixels: no profile, no EXIF, no transparency. BD-rates
-compare the first of `--codecs` with each of the others. For hvq two checks of the single
-photos follow: how exactly its files have the rate that was asked for, and whether a higher
-rate ever looks worse (`--ladder` takes smaller steps).
+compare the first of `--codecs` with each of the others, and with those that `--beside` brings
+of an earlier run. For hvq two checks of the single photos follow: how exactly its files have the
+rate that was asked for, and whether a higher rate ever looks worse (`--ladder` takes smaller
+steps).
 
 A metric or codec whose package is not installed is left out, with a line that names it.
 """
@@ -23,7 +24,7 @@ from PIL import Image
 from benchmarks import plot
 from benchmarks.bd_rate import bd_rate
 from benchmarks.codecs import PILLOW, Contender, UnreachableError, hvq, pillow
-from benchmarks.points import Point, curve, measure, write_points, write_rows
+from benchmarks.points import Point, curve, measure, read_points, write_points, write_rows
 from benchmarks.rate_checks import print_deviations, print_ladder
 from hvqcodec.choices import DEFAULT_EFFORT, Effort
 from hvqcodec.errors import MissingError
@@ -50,13 +51,16 @@ def main() -> None:
     points = measure_all(contenders, photos, metrics)
     if not points:
         sys.exit("nothing could be measured")
+    measured = {point.codec for point in points}
+    beside = [point for point in options.beside if point.codec not in measured]
     if options.csv:
         write_points(options.csv, points)
     if options.rows:
         write_rows(options.rows, points)
     if options.plot:
-        plot.draw(options.plot, points)
-    print_bd_rates(points, [contender.name for contender in contenders])
+        plot.draw(options.plot, points + beside)
+    codecs = [contender.name for contender in contenders] + [point.codec for point in beside]
+    print_bd_rates(points + beside, list(dict.fromkeys(codecs)))
     print_spending([p for p in points if "static_bits" in p.means])
     for contender in contenders:
         if contender.largest:
@@ -92,6 +96,13 @@ def arguments() -> argparse.Namespace:
         default=["hvq", *PILLOW],
         help=f"some of hvq,hvq-fast,{','.join(PILLOW)}; hvq-fast takes --effort fast",
     )
+    parser.add_argument(
+        "--beside",
+        type=points_of_file,
+        default=[],
+        metavar="CSV",
+        help="other codecs, as an earlier run on these photos wrote them with --csv",
+    )
     parser.add_argument("--csv", type=Path, help="write all points there")
     parser.add_argument("--rows", type=Path, help="write the figures of each photo there")
     parser.add_argument("--plot", type=Path, help="draw the curves there, as PNG or SVG")
@@ -112,6 +123,13 @@ def arguments() -> argparse.Namespace:
         except MissingError as error:
             parser.error(f"--plot: {error}")
     return options
+
+
+def points_of_file(name: str) -> list[Point]:
+    try:
+        return read_points(Path(name))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def find_photos(paths: list[Path]) -> Iterator[Path]:

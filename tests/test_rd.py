@@ -94,6 +94,14 @@ def test_a_run_gives_table_files_and_checks(folder: Path, tmp_path: Path) -> Non
             assert image.format == "PNG"
             assert np.asarray(image.convert("L")).std() > 10
 
+    again = run(folder, "--codecs", "webp", "--beside", points, "--threads", 1)
+    assert re.findall(r"^  against (\w+)", again, re.MULTILINE) == ["hvq", "jpeg"]
+    shown = re.findall(r"^(hvq|jpeg|webp) ", again, re.MULTILINE)
+    assert shown == ["webp"] * len(PILLOW["webp"][1])
+    saved = re.search(r"^  against jpeg +-([\d.]+)%", again, re.MULTILINE)
+    assert saved
+    assert 10 < float(saved[1]) < 60
+
 
 @pytest.mark.parametrize("name", PILLOW)
 def test_quality_and_bytes_of_a_codec_rise_along_its_settings(name: str, coffee: Pixels) -> None:
@@ -234,6 +242,8 @@ def test_the_ladder_has_ten_rates(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--plot", "plot.bmp"), "writes .png or .svg"),
         (("--csv", "nowhere/points.csv"), "no folder nowhere"),
         (("--codecs", "hvq,gif"), "unknown codec gif"),
+        (("--beside", "nowhere.csv"), "No such file"),
+        (("--beside", __file__), "no points in"),
         (("--ladder", "--rates", "0.1"), "not allowed with"),
     ],
 )

@@ -99,7 +99,7 @@ def read_points(path: Path) -> list[Point]:
             Point(r.pop("codec"), float(r.pop("setting")), {k: float(v) for k, v in r.items() if v})
             for r in records
         ]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"no points in {path}") from error
 
 

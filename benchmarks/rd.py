@@ -53,14 +53,15 @@ def main() -> None:
         sys.exit("nothing could be measured")
     measured = {point.codec for point in points}
     beside = [point for point in options.beside if point.codec not in measured]
+    compared = points + beside
     if options.csv:
         write_points(options.csv, points)
     if options.rows:
         write_rows(options.rows, points)
     if options.plot:
-        plot.draw(options.plot, points + beside)
+        plot.draw(options.plot, compared)
     codecs = [contender.name for contender in contenders] + [point.codec for point in beside]
-    print_bd_rates(points + beside, list(dict.fromkeys(codecs)))
+    print_bd_rates(compared, list(dict.fromkeys(codecs)))
     print_spending([p for p in points if "static_bits" in p.means])
     for contender in contenders:
         if contender.largest:

@@ -88,6 +88,8 @@ PAYLOADS = {
     Section.PAYLOAD: Scope.GROWING,
 }
 """How each is coded."""
+WRITTEN = PAYLOADS[Section.PAYLOAD]
+"""How files of this release are."""
 
 
 @dataclass(frozen=True)

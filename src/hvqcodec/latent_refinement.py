@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from hvqcodec.bitstream import Scope
+from hvqcodec.bitstream import WRITTEN
 from hvqcodec.encoding import context, hyperprior
 from hvqcodec.entropy.constants import LATENT_MAX, LATENT_STRIDE
 from hvqcodec.entropy.normative import Normative
@@ -64,7 +64,7 @@ def latent_prices(
     channels = len(z)
     prices = np.full((*z.shape[1:], channels, 2 * LATENT_MAX + 3), np.inf, np.float32)
     prices[..., LATENT_MAX + 1] = 0  # where none is sent, it is zero for nothing
-    pieces = latent_frequencies(normative, level, sent_latents(z, mask), Scope.GROWING)
+    pieces = latent_frequencies(normative, level, sent_latents(z, mask), WRITTEN)
     frequencies = [found.reshape(-1, channels, found.shape[1]) for _, found in pieces]
     if frequencies:
         tables = np.concatenate(frequencies)

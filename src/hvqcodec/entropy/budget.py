@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from hvqcodec.bitstream import Scope
+from hvqcodec.bitstream import WRITTEN, Scope
 from hvqcodec.entropy.map_coding import map_costs
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.range_coding import Floats, Ints
@@ -25,9 +25,7 @@ def code_lengths(symbols: Ints, frequencies: Floats) -> Floats:
     return bits
 
 
-def bit_budget(
-    normative: Normative, symbols: Symbols, scope: Scope = Scope.GROWING
-) -> dict[str, float]:
+def bit_budget(normative: Normative, symbols: Symbols, scope: Scope = WRITTEN) -> dict[str, float]:
     """Bits by part, and `static_bits`: what the same indices would cost under the
     static frequencies of their level."""
     tables = normative.map_tables
@@ -41,9 +39,7 @@ def bit_budget(
     return budget
 
 
-def index_bits_by_cell(
-    normative: Normative, symbols: Symbols, scope: Scope = Scope.GROWING
-) -> Floats:
+def index_bits_by_cell(normative: Normative, symbols: Symbols, scope: Scope = WRITTEN) -> Floats:
     """Bits of the indices of each 8x8 cell, (2 * rows, 2 * columns); a coarse code counts a
     quarter in each of its four."""
     cells = np.zeros(symbols.levels.shape)

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hvqcodec.bitstream import Bitstream, Scope
+from hvqcodec.bitstream import WRITTEN, Bitstream, Scope
 from hvqcodec.entropy.adaptation import (
     COUNT_ONE,
     FORGETTING,
@@ -194,7 +194,7 @@ def adaptation_of(normative: Normative, levels: Levels, scope: Scope) -> FileAda
     return FileAdaptation(codes) if scope == Scope.FILE else None
 
 
-def encode_symbols(normative: Normative, symbols: Symbols, scope: Scope = Scope.GROWING) -> bytes:
+def encode_symbols(normative: Normative, symbols: Symbols, scope: Scope = WRITTEN) -> bytes:
     """The payload, as `PAYLOADS` names it for the scope."""
     encoder = Encoder()
     with step("map"):
@@ -212,7 +212,7 @@ def decode_stream(normative: Normative, stream: Bitstream) -> Symbols:
 
 
 def decode_symbols(
-    normative: Normative, payload: bytes, rows: int, columns: int, scope: Scope = Scope.GROWING
+    normative: Normative, payload: bytes, rows: int, columns: int, scope: Scope = WRITTEN
 ) -> Symbols:
     """Raises BitstreamError where the payload cannot be of such an image. A damaged one
     may decode to other symbols: compare `Symbols.crc`."""

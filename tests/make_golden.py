@@ -135,14 +135,18 @@ def random_stream(codec: Codec) -> bytes:
     return Bitstream(codec.model.fingerprint, 140, 90, Mode.RGB, sections).to_bytes()
 
 
+def streams(codec: Codec) -> dict[str, bytes]:
+    """Files by name."""
+    compress: Callable[..., bytes] = codec.compress
+    files = {name: compress(pixels, **choices) for name, pixels, choices in photos()}
+    return files | {"random": random_stream(codec)}
+
+
 def make(codec: Codec, folder: Path) -> None:
     """Write everything; never into a folder that is there already."""
     folder.mkdir(parents=True)
-    compress: Callable[..., bytes] = codec.compress
-    streams = {name: compress(pixels, **choices) for name, pixels, choices in photos()}
-    streams["random"] = random_stream(codec)
     found = {}
-    for name, content in streams.items():
+    for name, content in streams(codec).items():
         (folder / f"{name}.hvq").write_bytes(content)
         found[name] = digests(codec.model.normative, Bitstream.from_bytes(content))
     (folder / SYMBOLS).write_text(json.dumps(found, indent=1) + "\n")

@@ -24,7 +24,7 @@ def ms_ssim(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(
             f"MS-SSIM needs sides of at least {MIN_SIDE} pixels, not {min(a.shape[2:])}"
         )
-    similarity = torch.ones(a.shape[:2])
+    similarity = a.new_ones(a.shape[:2])
     for scale, weight in enumerate(SCALE_WEIGHTS):
         if scale:
             a, b = halve(a), halve(b)
@@ -46,7 +46,7 @@ def ssim_maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def blur(x: Tensor) -> Tensor:
     """Gaussian window, rows then columns, without padding."""
-    offset = torch.arange(WINDOW, dtype=x.dtype) - WINDOW // 2
+    offset = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     window = torch.exp(-offset.square() / (2 * SIGMA**2))
     window = (window / window.sum()).expand(x.shape[1], 1, 1, WINDOW)
     x = F.conv2d(x, window, groups=x.shape[1])

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 
 from hvqcodec import HvqWarning, ImageError
 from hvqcodec.bitstream import Mode
+from hvqcodec.exif import EXIF_PREFIX
 from hvqcodec.image import (
     Picture,
     from_signal,
@@ -19,7 +20,7 @@ from hvqcodec.image import (
     to_result,
     to_signal,
 )
-from hvqcodec.metadata import EXIF_PREFIX, Metadata
+from hvqcodec.metadata import Metadata
 from tests.helpers import Pixels
 from tests.samples import (
     ORIENTATION,

@@ -14,17 +14,16 @@ from hvqcodec import BitstreamError, Codec, HvqWarning, TooMuchMetadataError
 from hvqcodec import metadata as metadata_module
 from hvqcodec.bitstream import Bitstream, Section, varint
 from hvqcodec.colour import is_srgb, srgb_profile, to_srgb
+from hvqcodec.exif import EXIF_PREFIX, without_thumbnail
 from hvqcodec.image import read_picture
 from hvqcodec.limits import MAX_METADATA_BYTES
 from hvqcodec.metadata import (
-    EXIF_PREFIX,
     MAX_DPI,
     SRGB,
     Metadata,
     as_displayed,
     inflate,
     upright,
-    without_thumbnail,
 )
 from tests.helpers import Pixels, with_section
 from tests.samples import (

@@ -9,8 +9,9 @@ from PIL import ExifTags, Image, ImageOps
 from hvqcodec import HvqWarning, ImageError
 from hvqcodec.bitstream import Mode
 from hvqcodec.colour import srgb_profile
+from hvqcodec.exif import EXIF_PREFIX, without_thumbnail
 from hvqcodec.image import Picture
-from hvqcodec.metadata import EXIF_PREFIX, Metadata, without_thumbnail
+from hvqcodec.metadata import Metadata
 from hvqcodec.saving import FORMATS, MAX_JPEG_SEGMENT, XMP_NAMESPACE, format_of, to_file_bytes
 from tests.helpers import Pixels
 from tests.samples import (

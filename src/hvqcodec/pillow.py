@@ -19,8 +19,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from hvqcodec.bitstream import MAX_HEADER_BYTES, METADATA, SIGNATURE, Bitstream, Header
 from hvqcodec.choices import Choices
 from hvqcodec.errors import BitstreamError, HvqError
+from hvqcodec.exif import EXIF_PREFIX, RAW_EXIF
 from hvqcodec.facade import compress, decompress
-from hvqcodec.metadata import EXIF_PREFIX, RAW_EXIF, Metadata
+from hvqcodec.metadata import Metadata
 from hvqcodec.probing import image_mode
 
 FORMAT = "HVQ"

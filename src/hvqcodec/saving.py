@@ -6,8 +6,9 @@ from typing import Any
 from PIL import ExifTags, Image, PngImagePlugin
 
 from hvqcodec.colour import to_srgb
-from hvqcodec.errors import ImageError, notice
-from hvqcodec.metadata import as_displayed, descriptive_exif, upright
+from hvqcodec.errors import ImageError, is_out_of_memory, notice
+from hvqcodec.exif import descriptive_exif, is_safe
+from hvqcodec.metadata import as_displayed, upright
 
 FORMATS = {
     ".png": "PNG",
@@ -98,21 +99,30 @@ def _tags(name: str, image: Image.Image, exif: bytes) -> dict[str, Any]:
 
 
 def _tiff_tags(exif: bytes, xmp: bytes) -> dict[str, Any]:
-    tags, kept = Image.Exif(), Image.Exif()
+    kept = Image.Exif()
     try:
-        tags.load(exif)
-        kept = descriptive_exif(tags, ExifTags.Base.Orientation)
-        kept.tobytes()
+        kept = _exif_for_tiff(exif)
     # On damaged EXIF Pillow raises errors of every kind.
-    except Exception:
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
         notice("the EXIF is damaged: it was left out")
-        kept = Image.Exif()
     # Pillow cannot compress a TIFF file with directories inside directories, nor with tags of
     # other types than usual.
     options: dict[str, Any] = {"exif": kept} | ({"compression": "raw"} if kept else {})
     if xmp:
         kept[TIFF_XMP] = xmp
     return options
+
+
+def _exif_for_tiff(exif: bytes) -> Image.Exif:
+    if not is_safe(exif):
+        raise ValueError("it claims more bytes than it has")
+    tags = Image.Exif()
+    tags.load(exif)
+    kept = descriptive_exif(tags, ExifTags.Base.Orientation)
+    kept.tobytes()  # so that it fails here
+    return kept
 
 
 def over_white(image: Image.Image) -> Image.Image:

@@ -47,7 +47,7 @@ def one_input(data: bytes) -> None:
 
 def decode(codec: Codec, data: bytes) -> None:
     try:
-        codec.decompress(data, max_pixels=MEGAPIXEL)
+        codec.decompress(data, "numpy", max_pixels=MEGAPIXEL)
     except HvqError:
         return
 

@@ -29,7 +29,7 @@ from hvqcodec.image import (
     to_grey,
     to_result,
 )
-from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS
+from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS, is_too_large
 from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
@@ -200,7 +200,7 @@ class Codec:
                 f"the file was made with the model {stream.fingerprint.hex()}, loaded is "
                 f"{self.model.fingerprint.hex()}: load the model that made it"
             )
-        if stream.width * stream.height > max_pixels:
+        if is_too_large(stream.width, stream.height, max_pixels):
             raise TooManyPixelsError(
                 f"the file declares {stream.width} x {stream.height} pixels, more than the "
                 f"limit of {max_pixels}"

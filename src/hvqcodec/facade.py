@@ -120,7 +120,7 @@ def compress_file(
     'photo.hvq'
     """
     source = named(source)
-    destination = Path(destination) if destination else source.with_suffix(".hvq")
+    destination = named(destination) if destination else source.with_suffix(".hvq")
     check_output(destination, source, overwrite)
     data = compress(source, model=model, device=device, **choices)
     write_atomically(destination, data, overwrite)
@@ -149,7 +149,7 @@ def decompress_file(
     'small.jpg'
     """
     source = named(source)
-    destination = Path(destination) if destination else source.with_suffix(".png")
+    destination = named(destination) if destination else source.with_suffix(".png")
     format_of(destination.suffix)
     check_output(destination, source, overwrite)
     data = read_file(source)

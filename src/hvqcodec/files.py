@@ -48,7 +48,7 @@ def file_errors(path: Path) -> Iterator[None]:
 def named(path: str | PathLike[str]) -> Path:
     """Raises FileError for what can name no file."""
     found = Path(path)
-    if not found.name or "\0" in found.name:
+    if not found.name or "\0" in str(found):
         raise FileError(f"{str(path)!r} names no file")
     return found
 

@@ -16,7 +16,7 @@ from hvqcodec.alpha import fill_hidden
 from hvqcodec.bitstream import MAX_SIDE, Mode
 from hvqcodec.colour import to_srgb
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory, notice
-from hvqcodec.limits import MAX_PIXELS
+from hvqcodec.limits import MAX_PIXELS, is_too_large
 from hvqcodec.metadata import Metadata, as_displayed, upright
 
 Pixels = NDArray[np.uint8]
@@ -109,14 +109,16 @@ def _from_tensor(image: Tensor) -> Pixels:
             "a tensor must be one image of shape (C, H, W) with 1 to 4 channels, "
             f"not {tuple(image.shape)}"
         )
+    image = image.detach().cpu()
     if image.is_floating_point():
+        image = image.double()  # some devices have none
         # NaN fails the comparison too.
         if image.numel() and not (image.min() >= 0 and image.max() <= 1):
             raise ImageError("a tensor of floats must lie in [0, 1]: scale or clamp it")
-        image = image.double().mul(255).round().to(torch.uint8)
+        image = image.mul(255).round().to(torch.uint8)
     if image.dtype != torch.uint8:
         raise ImageError(f"a tensor must be uint8 or floats in [0, 1], not {image.dtype}")
-    pixels: Pixels = image.permute(1, 2, 0).cpu().numpy()
+    pixels: Pixels = image.permute(1, 2, 0).numpy()
     return pixels
 
 
@@ -135,7 +137,7 @@ def _from_array(array: Pixels) -> Image.Image:
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     if not image.width or not image.height:
         raise ImageError("the image has no pixels")
-    if image.width * image.height > max_pixels:
+    if is_too_large(image.width, image.height, max_pixels):
         raise ImageError(
             f"the image has {image.width} x {image.height} pixels, more than the limit of "
             f"{max_pixels}: scale it down or raise the limit"
@@ -161,6 +163,8 @@ def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
     deep = image.mode.startswith("I") or ";16" in tiles or ", 65535)" in tiles  # PNG, PPM
     image.load()
     metadata = Metadata.of(image)
+    if image.format == "PNG":
+        image = _as_png_means_it(image, tiles)
     if strip:
         image = upright(image)
     if deep:
@@ -184,6 +188,21 @@ def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
     if alpha is not None:
         rgb = fill_hidden(rgb, alpha)
     return Picture(rgb, mode, alpha, metadata)
+
+
+def _as_png_means_it(image: Image.Image, tiles: str) -> Image.Image:
+    """Pillow scales samples of 2, 4 and 16 bits to 8, but not the colour that stands for
+    transparency, and reads grey of 16 bits with alpha as RGB."""
+    if "LA;16B" in tiles:
+        return image.convert("LA")
+    colour = image.info.get("transparency")
+    if isinstance(colour, int) and ("'L;2'" in tiles or "'L;4'" in tiles):
+        image = image.copy()
+        image.info["transparency"] = colour * (85 if "'L;2'" in tiles else 17)
+    if isinstance(colour, tuple) and "'RGB;16B'" in tiles:
+        image = image.copy()
+        image.info["transparency"] = tuple(value >> 8 for value in colour)
+    return image
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

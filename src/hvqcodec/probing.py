@@ -3,11 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 from hvqcodec.bitstream import VERSION, Bitstream, Mode, Section
 from hvqcodec.errors import UnknownFingerprintError, in_file
-from hvqcodec.files import read_file
+from hvqcodec.files import named, read_file
 from hvqcodec.models.cards import model_for
 
 
@@ -46,7 +45,7 @@ def probe(source: bytes | str | PathLike[str]) -> Info:
     """
     if isinstance(source, str | PathLike):
         with in_file(source):
-            return probe(read_file(Path(source)))
+            return probe(read_file(named(source)))
     stream = Bitstream.from_bytes(source)
     try:
         model = model_for(stream.fingerprint)

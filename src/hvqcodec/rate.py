@@ -159,7 +159,7 @@ def target_of(
 ) -> Target | None:
     """Of checked choices; None if neither is made."""
     if bpp is not None:
-        size = round(min(bpp * pixels / 8, ENOUGH))
+        size = round(min(min(bpp, ENOUGH) * pixels / 8, ENOUGH))
         return Target(size, pixels, strict=strict, fixed=alpha_bytes)
     if max_bytes is not None:
         fixed = alpha_bytes + metadata_bytes

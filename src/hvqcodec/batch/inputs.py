@@ -1,9 +1,12 @@
 """What is to be encoded: from files, folders, globs and URLs to jobs."""
 
 import glob
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hvqcodec.batch.work import Job, is_url
 from hvqcodec.errors import FileError, notice
@@ -31,27 +34,34 @@ def find_jobs(names: Iterable[str]) -> list[Job]:
     two images would have the same output.
     """
     found: dict[str, PurePosixPath] = {}
-    seen: set[str | Path] = set()
+    seen: set[object] = set()
     for source, place in (pair for name in names for pair in expand(name)):
-        identity = source if is_url(source) else Path(source).resolve()
-        if identity not in seen:
-            seen.add(identity)
+        # A link to a photo beside it is another photo, with an output of its own.
+        path = source if is_url(source) else os.path.abspath(source)
+        file = source if is_url(source) else os.path.realpath(source)
+        if not seen & {path, (file, place)}:
             found[source] = place
+        seen |= {path, (file, place)}
     outputs = {source: place.with_suffix(".hvq") for source, place in found.items()}
-    # Not every file system tells capitals from small letters.
-    shared = Counter(str(output).casefold() for output in outputs.values())
+    shared = Counter(map(plain, outputs.values()))
     for source, place in found.items():
-        if shared[str(outputs[source]).casefold()] > 1:
+        if shared[plain(outputs[source])] > 1:
             outputs[source] = place.with_name(f"{place.name}.hvq")
-    first: dict[PurePosixPath, str] = {}
+    first: dict[str, str] = {}
     for source, output in outputs.items():
-        if output in first:
+        other = first.setdefault(plain(output), source)
+        if other != source:
             raise FileError(
-                f"{first[output]} and {source} would both become {output}: give the folder "
+                f"{other} and {source} would both become {output}: give the folder "
                 "that holds both, or encode them one after the other into two folders"
             )
-        first[output] = source
     return [Job(source, str(output)) for source, output in outputs.items()]
+
+
+def plain(output: PurePosixPath) -> str:
+    """As file systems see it that tell neither capitals from small letters nor an accent from
+    one that is composed."""
+    return unicodedata.normalize("NFC", str(output)).casefold()
 
 
 def expand(name: str) -> Iterator[Found]:
@@ -66,10 +76,16 @@ def _expand_path(name: str) -> Iterator[Found]:
     path = Path(name)
     if path.is_dir():
         left_out = []
-        for inside in sorted(p for p in path.rglob("*") if p.is_file()):
-            if is_image(inside.name):
-                yield str(inside), PurePosixPath(inside.relative_to(path).as_posix())
-            elif not inside.name.startswith(".") and inside.suffix not in OWN_SUFFIXES:
+        for inside in sorted(path.rglob("*")):
+            place = PurePosixPath(inside.relative_to(path).as_posix())
+            if is_hidden(place):
+                continue
+            if inside.is_symlink() and inside.is_dir():
+                notice(f"{inside} is a link to a folder, which is not followed: name it itself")
+            # A link to nothing fails in its turn.
+            elif is_image(place) and (inside.is_file() or inside.is_symlink()):
+                yield str(inside), place
+            elif inside.is_file() and inside.suffix not in OWN_SUFFIXES:
                 left_out.append(inside)
         report_left_out(name, left_out)
     elif path.exists() or not glob.has_magic(name):
@@ -86,24 +102,49 @@ def _expand_url(name: str) -> Iterator[Found]:
     fsspec = require("fsspec", "remote")
     try:
         system, path = fsspec.core.url_to_fs(name)
+        base, places = path, [path]
         if glob.has_magic(path):
             base, places = fixed_part(path), sorted(system.glob(path))
         elif system.isdir(path):
-            base, places = path, [p for p in sorted(system.find(path)) if is_image(p)]
-        else:
-            base, places = path.rpartition("/")[0], [path]
+            places = sorted(system.find(path))
     # Each kind of storage has errors of its own, and packages of its own that may be missing.
     except Exception as error:
         raise FileError(f"{name}: cannot be read ({' '.join(str(error).split())})") from error
     for place in places:
         below = PurePosixPath(place.removeprefix(base).lstrip("/"))
-        yield str(system.unstrip_protocol(place)), below
+        if place == path:
+            yield name, PurePosixPath(PurePosixPath(path).name)
+        elif leads_out(below):  # what a server lists is not to be believed
+            notice(f"{place}: left out, since its output would lie elsewhere")
+        elif glob.has_magic(path) or (is_image(below) and not is_hidden(below)):
+            yield url_of(name, place, system), below
 
 
-def is_image(name: str) -> bool:
-    """By its name; what begins with a dot is hidden, or what macOS keeps beside a photo."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+def url_of(name: str, place: str, system: Any) -> str:
+    """Of a place in the storage that a URL names, of which parts may be chained by `::`."""
+    first, chained, rest = name.partition("::")
+    if not chained:
+        return str(system.unstrip_protocol(place))
+    kind, _, own = first.partition("://")
+    if own:  # in an archive
+        return f"{kind}://{place.lstrip('/')}::{rest}"
+    return f"{kind}::{rest.partition('://')[0]}://{place}"  # through a cache
+
+
+def leads_out(below: PurePosixPath) -> bool:
+    """Whether a path from elsewhere, put behind that of a folder, names what lies outside."""
+    return ".." in below.parts or (os.name == "nt" and any(c in str(below) for c in "\\:"))
+
+
+def is_image(path: PurePosixPath) -> bool:
+    """By its name."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def is_hidden(place: PurePosixPath) -> bool:
+    """Below a folder: what begins with a dot, or lies in what does. So does what macOS keeps
+    beside a photo."""
+    return any(part.startswith(".") for part in place.parts)
 
 
 def report_left_out(folder: str, files: Iterable[Path]) -> None:

@@ -48,6 +48,7 @@ class Manifest:
 
 def _record(line: str) -> Record | None:
     try:
-        return Record(**json.loads(line))
+        record = Record(**json.loads(line))
     except (TypeError, ValueError):
         return None
+    return record if isinstance(record.output, str) else None

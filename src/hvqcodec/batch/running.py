@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hvqcodec.batch.manifest import Manifest
 from hvqcodec.batch.processes import encode_in_processes
-from hvqcodec.batch.work import Engine, Job, Outcome, Record, Settings, is_url
+from hvqcodec.batch.work import Engine, Job, Outcome, Record, Settings, is_url, read_source
 from hvqcodec.errors import HvqError
 from hvqcodec.files import check_output, file_errors, write_atomically
 from hvqcodec.probing import probe
@@ -60,7 +60,7 @@ def run(
     with book.appending() as append:
         for job in jobs:
             path, record = folder / job.output, records.get(job.output)
-            if is_done(job, path, record, digest):
+            if is_done(job, path, record, digest, fetch=overwrite):
                 summary.skipped += 1
                 report(summary, None)
             elif record and path.exists() and not overwrite:
@@ -77,27 +77,31 @@ def run(
     return summary
 
 
-def is_done(job: Job, output: Path, record: Record | None, digest: str) -> bool:
-    """Whether the output is there, as the record says, of the same settings and photo."""
+def is_done(
+    job: Job, output: Path, record: Record | None, digest: str, *, fetch: bool = False
+) -> bool:
+    """Whether the output is there, as the record says, of the same settings and photo. fetch:
+    photos behind URLs as well, which else are taken to be what they were."""
     if record is None or record.settings != digest or not output.is_file():
         return False
-    photo = photo_digest(job)
+    photo = photo_digest(job, fetch)
     if photo and record.photo and photo != record.photo:
         return False
     # All that an older record tells of the photo is when it was coded.
-    dated = photo and not record.photo
+    dated = photo and not record.photo and not is_url(job.input)
     if dated and Path(job.input).stat().st_mtime > output.stat().st_mtime:
         return False
     return hashlib.sha256(output.read_bytes()).hexdigest() == record.sha256
 
 
-def photo_digest(job: Job) -> str | None:
-    """SHA-256 of the input, if it is a file that can be read."""
-    if is_url(job.input):
+def photo_digest(job: Job, fetch: bool = False) -> str | None:
+    """SHA-256 of the input, if it can be read; that of a URL only if it is to be fetched, or of
+    this machine."""
+    if is_url(job.input) and not fetch and not job.input.startswith("file://"):
         return None
     try:
-        return hashlib.sha256(Path(job.input).read_bytes()).hexdigest()
-    except OSError:
+        return hashlib.sha256(read_source(job.input)).hexdigest()
+    except HvqError:
         return None
 
 

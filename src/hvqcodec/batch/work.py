@@ -145,4 +145,5 @@ def read_source(source: str) -> bytes:
 
 
 def is_url(name: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", name) is not None
+    """Also one of a chain, such as zip://a.png::photos.zip or simplecache::https://..."""
+    return re.match(r"([A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://", name) is not None

@@ -8,6 +8,7 @@ import click
 
 from hvqcodec.cli.options import (
     INPUT,
+    STREAM,
     decoding_model_option,
     device_option,
     encoding_model_option,
@@ -34,6 +35,8 @@ def evaluate(
     """
     from hvqcodec.metrics.evaluation import evaluate
 
+    if original == decoded == STREAM:
+        raise click.UsageError("only one of the two can come from standard input")
     measured = evaluate(source_of(original), source_of(decoded), perceptual, model=model)
     if as_json:
         click.echo(json.dumps(asdict(measured)))

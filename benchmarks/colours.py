@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.residual import WithoutResidual
 from hvqcodec import Codec
 
-COLOURS = ((128, 128, 128), (34, 85, 51), (0, 0, 255), (255, 0, 0), (100, 150, 220))
+COLOURS = ((128, 128, 128), (34, 85, 51), (0, 0, 255), (255, 0, 0), (100, 150, 220), (0, 255, 0))
 
 
 def main(given: Sequence[str] | None = None) -> None:

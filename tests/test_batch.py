@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -121,6 +122,53 @@ class TestJobs:
         shutil.copy(photos / "b.jpg", photos / "A.jpg")
         names = {job.output for job in find_jobs([str(photos)])}
         assert names == OUTPUTS - {"a.hvq"} | {"a.png.hvq", "A.jpg.hvq"}
+
+    def test_names_that_differ_in_capitals_in_two_folders(self, photos: Path) -> None:
+        (photos / "other").mkdir()
+        shutil.copy(photos / "a.png", photos / "other" / "A.PNG")
+        with pytest.raises(FileError, match=r"would both become A\.PNG\.hvq"):
+            find_jobs([str(photos / "a.png"), str(photos / "other" / "A.PNG")])
+
+    def test_hidden_folders_are_left_out(self, photos: Path) -> None:
+        (photos / ".thumbnails").mkdir()
+        shutil.copy(photos / "a.png", photos / ".thumbnails" / "t.png")
+        for name in (str(photos), f"file://{photos}"):
+            assert {job.output for job in find_jobs([name])} == OUTPUTS
+
+    def test_of_links(self, photos: Path) -> None:
+        """One to a photo has an output of its own, one to nothing fails in its turn."""
+        (photos / "0.png").symlink_to("a.png")
+        (photos / "1.png").symlink_to("nowhere.png")
+        (photos / "album").symlink_to("inside")
+        with pytest.warns(HvqWarning, match=r"album is a link to a folder, which is not followed"):
+            names = [job.output for job in find_jobs([str(photos)])]
+        assert set(names) == OUTPUTS | {"0.hvq", "1.hvq"}
+        assert len(find_jobs([str(photos / "0.png"), str(photos / "a.png")])) == 2
+
+    def test_what_a_server_lists_elsewhere_is_left_out(self) -> None:
+        memory = fsspec.filesystem("memory")
+        for path in ("/bucket/../../evil/x.png", "/bucket/a.png"):
+            memory.store[path] = memory.open("/any", "wb")
+        with pytest.warns(HvqWarning, match="its output would lie elsewhere"):
+            assert [job.output for job in find_jobs(["memory://bucket"])] == ["a.hvq"]
+
+    def test_of_chained_urls(self, photos: Path, worker: Worker) -> None:
+        with zipfile.ZipFile(photos.parent / "photos.zip", "w") as archive:
+            for name in NAMES:
+                archive.write(photos / name, name)
+        packed = f"::{photos.parent}/photos.zip"
+        cached = f"simplecache::file://{photos}"
+        places = {
+            f"zip://*.png{packed}": {"a.hvq"},
+            f"zip://inside/e.bmp{packed}": {"e.hvq"},
+            f"zip://inside{packed}": {"a.hvq", "e.hvq"},
+            f"{cached}/b.jpg": {"b.hvq"},
+            f"{cached}/inside": {"a.hvq", "e.hvq"},
+        }
+        for name, expected in places.items():
+            jobs = find_jobs([name])
+            assert {job.output for job in jobs} == expected
+            assert [worker.encode(job.input).error for job in jobs] == [None] * len(jobs)
 
     def test_urls_need_an_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "fsspec", None)
@@ -242,6 +290,31 @@ class TestAgain:
             assert made[job.output] == codec.compress(job.input, quality=80)
         assert run(jobs, first, other, overwrite=True).skipped == 6
 
+    def test_a_photo_that_changed_behind_a_url(
+        self, first: Path, photos: Path, worker: Worker
+    ) -> None:
+        """Of this machine it is seen, of others only if one asks for it."""
+
+        def engine(_: Settings, jobs: Sequence[Job], __: int) -> Iterator[tuple[Job, Outcome]]:
+            return ((job, worker.encode(job.input)) for job in jobs)
+
+        def again(url: str, overwrite: bool = False) -> tuple[int, int, int]:
+            summary = run(
+                find_jobs([url]), first / url[:4], SETTINGS, engine=engine, overwrite=overwrite
+            )
+            return summary.encoded, summary.skipped, summary.failed
+
+        there, here = fsspec.filesystem("memory"), photos / "a.png"
+        there.pipe("/changing/a.png", here.read_bytes())
+        assert again("memory://changing") == (1, 0, 0)
+        assert again(f"file://{here}") == (1, 0, 0)
+        shutil.copy(photos / "b.jpg", here)
+        there.pipe("/changing/a.png", here.read_bytes())
+        assert again("memory://changing") == (0, 1, 0)
+        assert again("memory://changing", overwrite=True) == (1, 0, 0)
+        assert again("memory://changing", overwrite=True) == (0, 1, 0)
+        assert again(f"file://{here}") == (0, 0, 1)
+
     def test_a_photo_that_changed(self, first: Path, photos: Path) -> None:
         """However old it says it is."""
         now = time.time()
@@ -285,6 +358,12 @@ class TestAgain:
         again = (first / "manifest.jsonl").read_text().splitlines()
         assert again[-2] == lines[-1][:30]
         assert json.loads(again[-1])["output"] == json.loads(lines[-1])["output"]
+
+    def test_lines_that_are_no_records(self, first: Path, photos: Path) -> None:
+        line = json.loads((first / "manifest.jsonl").read_text().splitlines()[0])
+        with (first / "manifest.jsonl").open("a") as file:
+            file.write(json.dumps(line | {"output": ["a"]}) + "\n[1]\n{}\n")
+        assert run(find_jobs([str(photos)]), first, SETTINGS).skipped == 6
 
     def test_a_file_of_somebody_else_stays(self, first: Path, photos: Path) -> None:
         (first / "manifest.jsonl").unlink()

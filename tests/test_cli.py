@@ -666,3 +666,20 @@ def test_compare_takes_names_that_are_no_unicode(folder: Path) -> None:
     result = call(folder, "compare", name, "-o", "report.html", "--rates", "0.9", *MODEL)
     assert result.returncode == 0
     assert "bad\ufffd.png" in (folder / "report.html").read_text("utf-8")
+
+
+def test_only_one_photo_comes_from_standard_input(tmp_path: Path) -> None:
+    result = call(tmp_path, "eval", "-", "-", stdin=b"one")
+    assert result.returncode == 2
+    assert b"only one of the two can come from standard input" in result.stderr
+
+
+def test_threads_wait_without_spinning_unless_said_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    call(tmp_path, "models", "list")
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    call(tmp_path, "models", "list")
+    assert os.environ["GOMP_SPINCOUNT"] == "1000"

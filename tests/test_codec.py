@@ -221,6 +221,17 @@ def test_animations_are_refused(codec: Codec, crop: Pixels, tmp_path: Path) -> N
         codec.compress(path)
 
 
+def test_thin_images_count_as_what_they_are_padded_to(codec: Codec) -> None:
+    thin = np.full((1, 100_000, 3), 90, np.uint8)
+    data = codec.compress(thin, effort="fast")
+    for read in (codec.decompress, codec.inspect):
+        with pytest.raises(BitstreamError, match="100000 x 1 pixels, more than the limit of"):
+            read(data, max_pixels=thin.size)
+    with pytest.raises(ImageError, match="more than the limit of"):
+        codec.compress(thin, max_pixels=thin.size)
+    assert codec.decompress(data, max_pixels=800_000).size == (100_000, 1)
+
+
 def test_images_beyond_the_limit_are_refused(codec: Codec, crop: Pixels) -> None:
     """By the encoder as by the decoder: else it makes files that nobody can read."""
     pixels = crop[:, :, 0].size

@@ -29,6 +29,7 @@ AT_HAND = [
 
 REFUSED = """
 import torch
+from hvqcodec.image import read_picture
 from tests.pretended_device import pretended_device
 with pretended_device():
     there = torch.arange(3.0).to("pretended")
@@ -45,6 +46,7 @@ with pretended_device():
             continue
         raise SystemExit("not refused")
     # As with a GPU, single numbers may be mixed in, and indices.
+    assert read_picture(torch.full((3, 4, 5), 0.5).to("pretended")).rgb.max() == 128
     assert (2 * there + torch.tensor(1.0))[torch.tensor([2, 0])].cpu().tolist() == [5.0, 1.0]
 """
 

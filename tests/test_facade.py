@@ -205,6 +205,12 @@ FAILURES: dict[str, tuple[Callable[[], object], type[HvqError], str]] = {
         RateError,
         "shares of 1",
     ),
+    "a destination of no name": (
+        lambda: compress_file("photo.png", "a\0/b.hvq"),
+        FileError,
+        "names no file",
+    ),
+    "a file of no name": (lambda: hvqcodec.probe("a\0b"), FileError, "names no file"),
     "no name": (lambda: compress_file(""), FileError, "'' names no file"),
     "a device without numbers": (
         lambda: compress(GREY, model=TINY, device="meta"),

@@ -1,12 +1,15 @@
 import io
 import struct
 import tempfile
+import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from hvqcodec import HvqWarning, ImageError
@@ -220,8 +223,15 @@ def sixteen_bit_png(pixels: Pixels, kind: int, *extra: tuple[bytes, bytes]) -> i
     """Pillow writes none in colour. extra: further chunks."""
     height, width = pixels.shape[:2]
     rows = (257 * pixels.astype(">u2")).astype(">u2").reshape(height, -1)
+    return bare_png(rows, width, 16, kind, *extra)
+
+
+def bare_png(
+    rows: NDArray[Any], width: int, depth: int, kind: int, *extra: tuple[bytes, bytes]
+) -> io.BytesIO:
+    """rows: of packed samples."""
     chunks = [
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0)),
+        (b"IHDR", struct.pack(">IIBBBBB", width, len(rows), depth, kind, 0, 0, 0)),
         *extra,
         (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))),
         (b"IEND", b""),
@@ -254,6 +264,38 @@ def test_the_transparent_colour_of_sixteen_bits_is_kept(crop: Image.Image) -> No
     picture = read_picture(sixteen_bit_png(pixels, 2, (b"tRNS", hidden)))
     expected = np.where((pixels == pixels[3, 5]).all(2), 0, 255)
     np.testing.assert_array_equal(picture.alpha, expected)
+
+
+@pytest.mark.filterwarnings("ignore:an image of 16 bits")
+def test_a_dark_transparent_colour_of_sixteen_bits_is_not_one_of_eight() -> None:
+    pixels = np.full((4, 3, 3), 5, np.uint8)  # 5 * 257, of 16 bits
+    picture = read_picture(sixteen_bit_png(pixels, 2, (b"tRNS", struct.pack(">3H", 5, 5, 5))))
+    np.testing.assert_array_equal(picture.alpha, np.full((4, 3), 255))
+
+
+@pytest.mark.filterwarnings("ignore:an image of 16 bits")
+def test_grey_of_sixteen_bits_with_alpha_stays_grey(coffee: Pixels) -> None:
+    pixels = coffee[:20, :30, :2].copy()
+    picture = read_picture(sixteen_bit_png(pixels, 4))
+    assert picture.mode == Mode.GREY
+    np.testing.assert_array_equal(picture.alpha, pixels[:, :, 1])
+    shown = pixels[:, :, 1] > 0
+    np.testing.assert_array_equal(picture.rgb[shown][:, 0], pixels[:, :, 0][shown])
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_the_transparent_grey_of_few_bits_is_kept(depth: int) -> None:
+    levels = 1 << depth
+    samples = np.arange(levels).repeat(16)[None].repeat(3, 0)
+    packed = np.packbits(
+        (samples[:, :, None] >> np.arange(depth)[::-1] & 1).astype(np.uint8).reshape(3, -1), axis=1
+    )
+    for hidden in (0, levels - 1):
+        png = bare_png(packed, samples.shape[1], depth, 0, (b"tRNS", struct.pack(">H", hidden)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HvqWarning)  # of 1 bit
+            picture = read_picture(png)
+        np.testing.assert_array_equal(picture.alpha, np.where(samples == hidden, 0, 255))
 
 
 @pytest.mark.filterwarnings("ignore:an image of 16 bits")
@@ -412,9 +454,9 @@ def test_arrays_and_tensors_of_1_to_4_channels(
         back = to_result(picture.to_pil(), "numpy")
         np.testing.assert_array_equal(back, array[:, :, 0] if channels == 1 else array, strict=True)
         assert back.flags.writeable
-    for dtype in (torch.float16, torch.bfloat16):
+    for dtype, away in ((torch.float16, 1), (torch.bfloat16, 1), (torch.float8_e4m3fn, 8)):
         picture = read_picture(floats.to(dtype))
-        assert np.abs(picture.rgb.astype(int) - colours).max() <= 1
+        assert np.abs(picture.rgb.astype(int) - colours).max() <= away
 
 
 def test_a_tensor_that_learns_is_read(crop: Image.Image) -> None:

@@ -168,7 +168,11 @@ def test_targets() -> None:
 
 
 def test_absurd_targets_are_as_good_as_large_ones() -> None:
-    for target in (target_of(1e308, None, PIXELS), target_of(None, 10**400, PIXELS)):
+    for target in (
+        target_of(1e308, None, PIXELS),
+        target_of(10**400, None, PIXELS),
+        target_of(None, 10**400, PIXELS),
+    ):
         assert target is not None
         assert target.size == ENOUGH
         assert math.isfinite(target.slack)

@@ -191,14 +191,15 @@ def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
 
 
 def _as_png_means_it(image: Image.Image, tiles: str) -> Image.Image:
-    """Pillow scales samples of 2, 4 and 16 bits to 8, but not the colour that stands for
-    transparency, and reads grey of 16 bits with alpha as RGB."""
+    """Pillow scales samples of 1, 2, 4 and 16 bits to 8, but not the colour that stands for
+    transparency (of 1 bit from release 12 on), and reads grey of 16 bits with alpha as RGB."""
     if "LA;16B" in tiles:
         return image.convert("LA")
     colour = image.info.get("transparency")
-    if isinstance(colour, int) and ("'L;2'" in tiles or "'L;4'" in tiles):
-        image = image.copy()
-        image.info["transparency"] = colour * (85 if "'L;2'" in tiles else 17)
+    for raw, scale in (("'1'", 255), ("'L;2'", 85), ("'L;4'", 17)):
+        if isinstance(colour, int) and raw in tiles:
+            image = image.copy()
+            image.info["transparency"] = min(colour * scale, 255)
     if isinstance(colour, tuple) and "'RGB;16B'" in tiles:
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in colour)

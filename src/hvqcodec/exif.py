@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 
 def entries(exif: bytes, place: int | None = None) -> Iterator[Entry]:
     """Of the directory at a place, the first one if none is given, as far as it goes."""
-    exif = without_prefix(exif)
+    exif = without_prefixes(exif)
     try:
         order = _ORDERS[exif[:2]]
         if place is None:
@@ -65,7 +65,9 @@ def entries(exif: bytes, place: int | None = None) -> Iterator[Entry]:
 
 
 def is_safe(exif: bytes) -> bool:
-    """Whether Pillow takes no more memory for it than EXIF of its size deserves."""
+    """Whether Pillow takes no more memory and time for it than EXIF of its size deserves."""
+    if len(exif) - len(without_prefixes(exif)) > 2 * len(EXIF_PREFIX):
+        return False
     first = list(entries(exif))
     pointers = {entry.tag: entry for entry in first if entry.tag in _BELOW}
     if len(pointers) < sum(entry.tag in _BELOW for entry in first):
@@ -82,10 +84,12 @@ def is_safe(exif: bytes) -> bool:
     return claimed <= len(exif) + _ROOM
 
 
-def without_prefix(exif: bytes) -> bytes:
-    while exif.startswith(EXIF_PREFIX):  # as Pillow does
-        exif = exif.removeprefix(EXIF_PREFIX)
-    return exif
+def without_prefixes(exif: bytes) -> bytes:
+    """Pillow takes all away, one by one, each time with a copy of the rest."""
+    start = 0
+    while exif.startswith(EXIF_PREFIX, start):
+        start += len(EXIF_PREFIX)
+    return exif[start:]
 
 
 def orientation_of(image: Image.Image) -> int:

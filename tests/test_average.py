@@ -1,16 +1,20 @@
 """Means of models."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from hvqcodec.models.model import Model
 from tests.helpers import TINY
 from training import average, checkpoint
 from training.export import write_model
 from training.train import start_from
+
+GROWN = {"synthesis_blocks": [3, 3, 3]}
 
 
 @pytest.fixture
@@ -48,11 +52,28 @@ def test_the_length_of_entries_does_not_count(tmp_path: Path) -> None:
     torch.testing.assert_close(cosine, torch.ones_like(cosine))
 
 
+def test_blocks_that_one_lacks_count_as_nothing_there(tmp_path: Path) -> None:
+    small, large = (start_from(str(TINY), config)[0] for config in ({}, GROWN))
+    added = large.state_dict().keys() - small.state_dict().keys()
+    assert added
+    with torch.no_grad():
+        for name, value in large.named_parameters():
+            if name in added:
+                value.copy_(torch.randn_like(value))
+    mean, grown = average.mean_of([small, large], [3, 1]), large.state_dict()
+    assert mean.keys() == grown.keys()
+    for name in added:
+        expected = grown[name] / (4 if ".conv2." in name else 1)
+        torch.testing.assert_close(mean[name], expected)
+    for name in grown.keys() - added - {"codebook.weight"}:
+        torch.testing.assert_close(mean[name], grown[name])
+
+
 def test_models_of_other_sizes_and_odd_calls_are_refused(
     other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     larger = tmp_path / "larger"
-    model, _ = start_from(str(TINY), {"synthesis_blocks": [3, 3, 3]})
+    model = Model(replace(start_from(str(TINY), {})[0].config, detail_channels=8))
     facts = {"config": model.config.to_dict(), "steps": 0, "seconds": 0, "options": {}}
     checkpoint.save(larger, {f"ema.{k}": v for k, v in model.state_dict().items()}, facts)
     folder = tmp_path / "mean"

@@ -19,15 +19,31 @@ from training.train import start_from
 
 
 def mean_of(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tensor]:
-    """Of their parameters. Raises SystemExit if they differ in size."""
-    if any(model.config != models[0].config for model in models):
-        raise SystemExit("models of different sizes have no mean")
+    """Of their parameters, the sizes those of the largest. A residual block that another lacks adds
+    nothing there: what it adds is scaled by the share of those that have it. Raises SystemExit if
+    they differ in other sizes."""
+    sizes = [{k: v.shape for k, v in model.state_dict().items()} for model in models]
+    largest = max(sizes, key=len)
+    for own in sizes:
+        lacking = largest.keys() - own.keys()
+        if own.items() - largest.items() or not all(".trunk" in name for name in lacking):
+            raise SystemExit("models of different sizes have no mean")
     mean: dict[str, Tensor] = {}
-    for model, share in zip(models, shares, strict=True):
-        # Of entries their directions count alone; as long as in `start_from`.
-        entries = model.codebook.entries().detach() * model.config.dimensions**0.5
-        for name, value in (model.state_dict() | {"codebook.weight": entries}).items():
-            mean[name] = mean.get(name, 0) + share / sum(shares) * value
+    for name in largest:
+        # The second convolution of a block ends it, and begins as nothing.
+        counted = [
+            share
+            for own, share in zip(sizes, shares, strict=True)
+            if name in own or ".conv2." in name
+        ]
+        for model, share in zip(models, shares, strict=True):
+            state = model.state_dict()
+            # Of entries their directions count alone; as long as in `start_from`.
+            state["codebook.weight"] = (
+                model.codebook.entries().detach() * model.config.dimensions**0.5
+            )
+            if name in state:
+                mean[name] = mean.get(name, 0) + share / sum(counted) * state[name]
     return mean
 
 
@@ -56,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         earlier += [run for run in runs if run not in earlier]
     tensors = mean_of(models, [share for _, share in options.models])
     facts = {
-        "config": models[0].config.to_dict(),
+        "config": max(models, key=lambda model: len(model.state_dict())).config.to_dict(),
         "steps": 0,
         "seconds": 0,
         "options": {"mean_of": str([share for _, share in options.models])},

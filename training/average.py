@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from hvqcodec.models.model import Model
@@ -22,28 +23,23 @@ def mean_of(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tenso
     """Of their parameters, the sizes those of the largest. A residual block that another lacks adds
     nothing there: what it adds is scaled by the share of those that have it. Raises SystemExit if
     they differ in other sizes."""
-    sizes = [{k: v.shape for k, v in model.state_dict().items()} for model in models]
-    largest = max(sizes, key=len)
-    for own in sizes:
-        lacking = largest.keys() - own.keys()
-        if own.items() - largest.items() or not all(".trunk" in name for name in lacking):
+    states = [model.state_dict() for model in models]
+    for model, state in zip(models, states, strict=True):
+        # Of entries their directions count alone; as long as in `start_from`.
+        entries = model.codebook.entries().detach() * model.config.dimensions**0.5
+        state["codebook.weight"] = entries
+    largest = max(states, key=len)
+    for state in states:
+        lacking = largest.keys() - state.keys()
+        fits = all(n in largest and v.shape == largest[n].shape for n, v in state.items())
+        if not fits or not all(".trunk" in name for name in lacking):
             raise SystemExit("models of different sizes have no mean")
     mean: dict[str, Tensor] = {}
     for name in largest:
+        found = [(s[name], share) for s, share in zip(states, shares, strict=True) if name in s]
         # The second convolution of a block ends it, and begins as nothing.
-        counted = [
-            share
-            for own, share in zip(sizes, shares, strict=True)
-            if name in own or ".conv2." in name
-        ]
-        for model, share in zip(models, shares, strict=True):
-            state = model.state_dict()
-            # Of entries their directions count alone; as long as in `start_from`.
-            state["codebook.weight"] = (
-                model.codebook.entries().detach() * model.config.dimensions**0.5
-            )
-            if name in state:
-                mean[name] = mean.get(name, 0) + share / sum(counted) * state[name]
+        total = sum(shares) if ".conv2." in name else sum(share for _, share in found)
+        mean[name] = torch.stack([share / total * value for value, share in found]).sum(0)
     return mean
 
 

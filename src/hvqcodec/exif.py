@@ -149,11 +149,11 @@ def descriptive_exif(tags: Image.Exif, *more: int) -> Image.Exif:
     """What of the tags speaks of the photo rather than of a file, and those of more."""
     kept = Image.Exif()
     kept.update({tag: tags[tag] for tag in (*_DESCRIPTIVE, *more) if tag in tags})
-    for directory in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-        entries = dict(tags.get_ifd(directory))
-        entries.pop(ExifTags.IFD.Interop, None)  # another directory, by its old place
-        if entries:
-            kept.get_ifd(directory).update(entries)
+    for directory in _BELOW:
+        below = dict(tags.get_ifd(directory))
+        below.pop(ExifTags.IFD.Interop, None)  # another directory, by its old place
+        if below:
+            kept.get_ifd(directory).update(below)
             kept[directory] = kept.get_ifd(directory)
     return kept
 
@@ -164,7 +164,7 @@ def without_thumbnail(exif: bytes) -> bytes:
     places, since notes of camera makers point at them by offset. What is no EXIF is
     returned as it is."""
     try:
-        order = {b"II": "<", b"MM": ">"}[exif[:2]]
+        order = _ORDERS[exif[:2]]
         (first,) = struct.unpack_from(order + "I", exif, 4)
         (count,) = struct.unpack_from(order + "H", exif, first)
         link = first + 2 + 12 * count

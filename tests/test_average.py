@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from hvqcodec.models.model import Model
-from tests.helpers import TINY
-from training import average, checkpoint
+from tests.helpers import TINY, Pixels
+from training import average, checkpoint, compare
 from training.export import write_model
 from training.train import start_from
 
@@ -67,6 +68,27 @@ def test_blocks_that_one_lacks_count_as_nothing_there(tmp_path: Path) -> None:
         torch.testing.assert_close(mean[name], expected)
     for name in grown.keys() - added - {"codebook.weight"}:
         torch.testing.assert_close(mean[name], grown[name])
+
+
+def test_models_are_compared_with_the_first(
+    tmp_path: Path, cat: Pixels, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tiny model against itself, and against one whose pictures lack contrast, which
+    residuals of 8x8 pixels cannot mend."""
+    folder = tmp_path / "dull"
+    Image.fromarray(cat[:192, :192]).save(tmp_path / "cat.png")
+    model, _ = start_from(str(TINY), {})
+    with torch.no_grad():
+        model.synthesis.to_rgb.weight *= 0.7
+    facts = {"config": model.config.to_dict(), "steps": 0, "seconds": 0, "options": {}}
+    checkpoint.save(folder, {f"ema.{k}": v for k, v in model.state_dict().items()}, facts)
+    names = [str(TINY), str(TINY), str(folder)]
+    compare.main([*names, "--validation", str(tmp_path)])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["model"] for line in lines] == names
+    assert [line["bd_rate"] for line in lines[:2]] == [{"ms_ssim": 0.0, "psnr": 0.0}] * 2
+    assert lines[2]["bd_rate"]["psnr"] > 1
+    assert [p["lambda"] for p in lines[0]["points"]] == list(compare.LAMBDAS)
 
 
 def test_models_of_other_sizes_and_odd_calls_are_refused(

@@ -8,6 +8,7 @@ from PIL import Image
 
 from tests.helpers import TINY, Pixels
 from training import race, train
+from training.compare import difference
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,8 @@ def test_margins_are_held_against_the_spread_of_the_seeds() -> None:
     value, spread = race.margin(first, other, "lpips")
     assert value == pytest.approx(-20)
     assert spread == pytest.approx(10)
-    assert race.against(first[0], first[1], "ms_ssim") == pytest.approx(10)
+    points = [each["points"] for each in first]
+    assert difference(*points, "ms_ssim") == pytest.approx(10)
 
 
 def test_curves_that_cannot_be_compared_are_said_to(common: list[str]) -> None:

@@ -37,6 +37,7 @@ from training.data import batches, load_photos, random_crop, smoothed
 from training.masks import EncoderMaps, random_lambdas, random_map, random_maps
 from training.objective import Distortion, Weights, moved
 from training.optimisers import orthogonalise
+from training.peers import MEET_EVERY
 from training.survey import scenes, survey
 from training.validate import validate
 
@@ -195,6 +196,36 @@ def test_sigterm_saves_and_stops(photos: Path, tmp_path: Path) -> None:
     facts = json.loads((tmp_path / "run" / "checkpoint" / "facts.json").read_text())
     assert [line["step"] for line in lines] == [0, 100]
     assert 100 <= facts["steps"] < 1_000_000
+
+
+def test_peers_go_on_from_the_mean_of_their_weights(photos: Path, tmp_path: Path) -> None:
+    """Two processes: one meeting at the start, one after twenty steps, where the budget of
+    thirteen is found used up; then the same command with a larger budget goes on."""
+    run = tmp_path / "run"
+    for budget, steps in ((13, MEET_EVERY), (30, 2 * MEET_EVERY)):
+        out = finish(start(photos, run, "--peers", "2", "--budget-steps", str(budget)))
+        assert [json.loads(line)["step"] for line in out.splitlines()] == [steps - MEET_EVERY]
+        (first, facts), (other, _) = (
+            checkpoint.load(folder / "checkpoint") for folder in (run, run / "peer-1")
+        )
+        assert facts["steps"] == steps
+        raw = [name for name in first if name.startswith("raw.")]
+        assert raw
+        assert all(torch.equal(first[name], other[name]) for name in raw)
+        momenta = [name for name in first if name.endswith(":momentum")]
+        assert all((first[name] != other[name]).any() for name in momenta), "crops of their own"
+
+
+def test_where_a_peer_is_gone_the_others_stop(photos: Path, tmp_path: Path) -> None:
+    process = start(photos, tmp_path / "run", "--peers", "2", "--budget-steps", "1000000")
+    assert process.stdout is not None
+    process.stdout.readline()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    (other,) = (c for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes())
+    os.kill(int(other), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Connection closed by peer" in err
 
 
 def test_no_minutes_left_saves_at_once(options: Namespace) -> None:
@@ -464,6 +495,11 @@ def test_validation_measures_the_tiny_model(photos: Path) -> None:
     assert [set(result) for result in found] == [{"lambda", "bpp", "psnr"}] * 3
     assert 0.01 < found[0]["bpp"] < found[-1]["bpp"] < 1
     assert found[-1]["psnr"] > 15
+    bits = torch.full((3,), 5.0)
+    mended = list(validate(networks, load_photos([photos]), distortion, bits, residuals=True))
+    for with_residual, without in zip(mended, found, strict=True):
+        assert without["bpp"] < with_residual["bpp"] < without["bpp"] + 0.3
+        assert with_residual["psnr"] > without["psnr"] + 0.3
 
 
 @given(

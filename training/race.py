@@ -30,9 +30,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.bd_rate import bd_rate
-from hvqcodec.metrics import LOWER_IS_BETTER, TITLES
+from hvqcodec.metrics import TITLES
 from training import train
+from training.compare import difference
 from training.data import Photo, batches, load_photos
 from training.validate import validate
 
@@ -100,19 +100,14 @@ def time_arms(arms: Sequence[Arm], common: Namespace, photos: list[Photo]) -> di
     return {name: round(1000 * median(values), 1) for name, values in seconds.items()}
 
 
-def against(a: Result, b: Result, metric: str) -> float:
-    """BD-rate of b against a in percent."""
-
-    def curve(result: Result) -> tuple[list[float], list[float]]:
-        return [p["bpp"] for p in result["points"]], [p[metric] for p in result["points"]]
-
-    return bd_rate(*curve(a), *curve(b), lower_is_better=metric in LOWER_IS_BETTER)
-
-
 def margin(first: Sequence[Result], other: Sequence[Result], metric: str) -> tuple[float, float]:
     """How far `other` lies from `first`, both of the same seeds in order, and the spread."""
-    margins = [against(a, b, metric) for a, b in zip(first, other, strict=True)]
-    within = [abs(against(a, b, metric)) for own in (first, other) for a, b in combinations(own, 2)]
+
+    def between(a: Result, b: Result) -> float:
+        return difference(a["points"], b["points"], metric)
+
+    margins = [between(a, b) for a, b in zip(first, other, strict=True)]
+    within = [abs(between(a, b)) for own in (first, other) for a, b in combinations(own, 2)]
     return mean(margins), max([*within, max(margins) - min(margins)])
 
 

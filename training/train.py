@@ -9,12 +9,14 @@ or in minutes, and it is kept in the checkpoint: stop and resume at will.
 """
 
 import argparse
+import copy
 import json
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -31,6 +33,7 @@ from training import checkpoint
 from training.data import Photo, batches, load_photos
 from training.objective import Distortion, Objective, Weights, bits_per_pixel, trainable
 from training.optimisers import make_optimisers
+from training.peers import MEET_EVERY, Peers
 from training.precision import fast_dtype
 from training.validate import validate
 
@@ -89,6 +92,13 @@ def options_parser(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument(
+        "--peers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="processes that train together, each with --threads",
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile both trunks")
     parser.add_argument("--config", type=json.loads, default={}, help="ModelConfig as JSON")
     parser.add_argument("--weights", type=json.loads, default={}, help="loss weights as JSON")
@@ -198,6 +208,7 @@ class Trainer:
             self.objective.synthesis = torch.compile(self.model.synthesis, dynamic=False)
             self.objective.distortion = torch.compile(distortion, dynamic=False)  # type: ignore[assignment]
         self.progress = Progress(facts.get("steps", 0), facts.get("seconds", 0.0))
+        self.peers: Peers | None = None
         if tensors:
             self.earlier = facts.get("earlier", [])
             self.restore(tensors, facts)
@@ -310,12 +321,14 @@ class Trainer:
         begin = last = time.monotonic()
         saved = validated = begin
         reports: dict[str, list[float]] = {}
+        first = self.progress.steps
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda *_: stop.set())
-        while (
-            self.progress.share(options) < 1
-            and last - begin < 60 * options.minutes
-            and not stop.is_set()
+        while not self.is_over(
+            self.progress.steps - first,
+            self.progress.share(options) >= 1
+            or last - begin >= 60 * options.minutes
+            or stop.is_set(),
         ):
             for key, value in self.step(next(source)).items():
                 reports.setdefault(key, []).append(value)
@@ -343,6 +356,12 @@ class Trainer:
         if held_out and not stop.is_set():
             self.validate(held_out)
 
+    def is_over(self, taken: int, wish: bool) -> bool:
+        """taken: steps so far. Among peers the wish of one is what all do, where they meet."""
+        if self.peers is None:
+            return wish
+        return taken % MEET_EVERY == 0 and self.peers.meet(self.model.state_dict().values(), wish)
+
     def validate(self, photos: list[Photo]) -> None:
         model = self.averaged_model()
         for result in validate(model, photos, self.metrics, self.objective.code_bits):
@@ -351,6 +370,44 @@ class Trainer:
 
 def start(trainer: type[Trainer], options: argparse.Namespace) -> None:
     """Train, with what there is for the options."""
+    if options.peers == 1:
+        train_alone(trainer, options)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        ranks = range(1, options.peers)
+        process = get_context("spawn").Process
+        others = [process(target=train_among, args=(trainer, options, r, name)) for r in ranks]
+        for other in others:
+            other.start()
+        try:
+            train_among(trainer, options, 0, name)
+            for other in others:
+                other.join()
+        finally:
+            for other in others:
+                other.kill()
+
+
+def train_among(
+    trainer: type[Trainer], options: argparse.Namespace, rank: int, folder: str
+) -> None:
+    """As one of `options.peers`. The first has the run's folder, log and validation; in it the
+    others have folders of their own, with the momenta that they go on from."""
+    options = copy.copy(options)
+    if rank:
+        options.run = options.run / f"peer-{rank}"
+        options.seed += 1000 * rank
+        options.validation = []
+    peers = Peers(rank, options.peers, Path(folder))
+    with redirect_stdout(None) if rank else nullcontext():
+        train_alone(trainer, options, peers)
+    peers.part()
+
+
+def train_alone(
+    trainer: type[Trainer], options: argparse.Namespace, peers: Peers | None = None
+) -> None:
+    """In this process."""
     if options.threads:
         torch.set_num_threads(options.threads)
     photos = load_photos(options.photos, options.limit_photos)
@@ -359,6 +416,7 @@ def start(trainer: type[Trainer], options: argparse.Namespace) -> None:
     with pool or nullcontext():
         run = trainer(options)
         run.objective.menders = pool
+        run.peers = peers
         run.run(photos, held_out)
 
 

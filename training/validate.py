@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from hvqcodec.allocation import CODES_PER_CELL, allocate
+from hvqcodec.correction import add
 from hvqcodec.encoding import hyperprior
 from hvqcodec.granularity import latent_support, level_masks
 from hvqcodec.metrics import MIN_SIDE, ms_ssim
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.model import Model
+from hvqcodec.residual import ResidualFitter
 from training.data import Photo
+from training.mending import to_pixels
 from training.objective import Distortion
 
 FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "lpips_moved", "dlp", "flat")
@@ -31,8 +34,10 @@ def validate(
     lambdas: tuple[float, ...] = (2.4, 0.9, 0.4),
     size: int = 384,
     limit: int = 20,
+    residuals: bool = False,
 ) -> Iterator[dict[str, float]]:
-    """For each lambda the means over the centres of the photos."""
+    """For each lambda the means over the centres of the photos. residuals: as the encoder would
+    send them, with their bytes."""
     device = model.codebook.weight.device
     cells_bits = code_bits * torch.tensor(CODES_PER_CELL, device=device)
     for lambda_ in lambdas:
@@ -51,6 +56,9 @@ def validate(
                 bits += float_bits(model, level, y, masks, maps)
             output = model.synthesis(tuple(sent), levels).clamp(-1, 1)
             output = ((output + 1) * 127.5).round() / 255
+            if residuals:
+                output, more = with_residual(output, image, lambda_)
+                bits += more
             _, _, metrics = distortion(output, image)
             sums["bpp"].append(bits / image[0, 0].numel())
             sums["psnr"].append(-10 * math.log10(metrics["mse"].item()))
@@ -64,6 +72,17 @@ def validate(
                 sums["lpips_moved"].append(distortion.lpips(*pair).item())
         means = {k: round(float(np.mean(v)), 4) for k, v in sums.items() if v}
         yield {"lambda": lambda_} | means
+
+
+def with_residual(decoded: Tensor, image: Tensor, lambda_: float) -> tuple[Tensor, float]:
+    """RGB in [0, 1], (1, 3, H, W): the first with what it misses, and the bits of that."""
+    original, mended = to_pixels(image)[0], to_pixels(decoded)[0]
+    residual = ResidualFitter(original, mended, b"")(lambda_)
+    if residual is None:
+        return decoded, 0.0
+    add(mended, residual.grids())
+    levels = torch.from_numpy(mended).permute(2, 0, 1)[None].to(decoded)
+    return levels / 255, 8.0 * len(residual.to_bytes())
 
 
 def float_bits(

@@ -91,6 +91,14 @@ def test_models_are_compared_with_the_first(
     assert [p["lambda"] for p in lines[0]["points"]] == list(compare.LAMBDAS)
 
 
+def test_lpips_counts_on_the_grid_and_off_it() -> None:
+    assert compare.anywhere({"bpp": 1.0, "lpips": 0.1, "lpips_moved": 0.3}) == {
+        "bpp": 1.0,
+        "lpips": pytest.approx(0.2),
+    }
+    assert compare.anywhere({"bpp": 1.0, "psnr": 20.0}) == {"bpp": 1.0, "psnr": 20.0}
+
+
 def test_models_of_other_sizes_and_odd_calls_are_refused(
     other: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

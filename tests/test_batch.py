@@ -12,6 +12,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -371,6 +372,69 @@ class TestAgain:
         summary = run(find_jobs([str(photos)]), first, SETTINGS)
         assert (summary.encoded, summary.failed) == (5, 1)
         assert (first / "a.hvq").read_bytes() == b"precious"
+
+
+def test_names_are_a_list_of_names(photos: Path) -> None:
+    with pytest.raises(TypeError, match="a list"):
+        find_jobs(str(photos))
+    assert find_jobs([photos]) == find_jobs([str(photos)])
+    with pytest.raises(FileError, match="an empty name"):
+        find_jobs([""])
+
+
+def test_folders_that_are_not_to_be_looked_into(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link into one fails in its turn."""
+    (photos / "link.png").symlink_to("/secret/photo.png")
+    stat = os.stat
+
+    def refuse(path: str, *args: object, **given: object) -> os.stat_result:
+        if str(path).endswith("link.png") and given.get("follow_symlinks", True):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *args, **given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert "link.hvq" in {job.output for job in find_jobs([str(photos)])}
+
+
+def test_a_folder_may_be_named_by_a_string(tmp_path: Path, photos: Path) -> None:
+    jobs = find_jobs([photos / "a.png"])
+    run(jobs, str(tmp_path / "out"), SETTINGS, manifest=str(tmp_path / "m.jsonl"))
+    assert set(outputs(tmp_path / "out")) == {"a.hvq"}
+    assert (tmp_path / "m.jsonl").exists()
+    with pytest.raises(ValueError, match=r"settings\.threads must be at least 1"):
+        run(jobs, tmp_path, replace(SETTINGS, threads=0))
+
+
+def test_names_that_are_too_long(photos: Path) -> None:
+    """Fail in their turn, like what is not there."""
+    long = "x" * 300 + ".png"
+    assert [job.output for job in find_jobs([long, str(photos / "a.png")])] == [
+        "x" * 300 + ".hvq",
+        "a.hvq",
+    ]
+    with pytest.raises(ModelError, match="no model"):
+        Codec.load("x" * 300 + ".safetensors")
+
+
+def test_an_output_that_cannot_be_read_stops_no_other(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs, folder = find_jobs([str(photos / "a.png"), str(photos / "b.jpg")]), tmp_path / "out"
+    run(jobs[:1], folder, SETTINGS)
+    read = Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path.parent == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    summary = run(jobs, folder, SETTINGS)
+    monkeypatch.undo()
+    assert (summary.encoded, summary.failed) == (1, 1)
+    assert set(outputs(folder)) == {"a.hvq", "b.hvq"}
 
 
 def test_a_missing_model(tmp_path: Path, photos: Path) -> None:

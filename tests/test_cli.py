@@ -235,6 +235,13 @@ def test_choices_reach_the_codec(folder: Path, codec: Codec, crop: Pixels, optio
         assert (data == codec.compress(image)) == (OPTIONS[options] == {})
 
 
+def test_an_output_with_the_name_of_another_format_is_noticed(folder: Path) -> None:
+    result = call(folder, "encode", "photo.png", "-o", "new.jpg", *MODEL)
+    notice = "Notice: new.jpg is an .hvq file, whatever its name says\n"
+    assert (result.returncode, result.stderr.decode()) == (0, notice)
+    assert probe(folder / "new.jpg").width == 128
+
+
 def test_threads(folder: Path) -> None:
     with threads(1):
         said(call(folder, "encode", "photo.png", "--threads", "3", *MODEL))
@@ -359,10 +366,10 @@ BAD_CALLS = {
     f"{ENCODE} --rate 9 --strict-rate": (2, "this image cannot use more than 0."),
     f"{ENCODE} --rate 1e308 --strict-rate": (2, "this image cannot use more than 0."),
     f"{ENCODE} --max-bytes 20": (2, "the smallest file of this image takes 1"),
-    f"{ENCODE} --max-bytes 0": (2, "max_bytes must be a positive number"),
+    f"{ENCODE} --max-bytes 0": (2, "max_bytes (--max-bytes) must be a positive number"),
     f"{ENCODE} --max-pixels 99": (1, "more than the limit of 99"),
     f"{ENCODE} --tile 3": (2, "3 is not in the range x>=16"),
-    f"{ENCODE} --max-bytes -5": (2, "max_bytes must be a positive number"),
+    f"{ENCODE} --max-bytes -5": (2, "max_bytes (--max-bytes) must be a positive number"),
     f"{ENCODE} --max-bytes 9.5": (2, "not a valid integer"),
     f"{ENCODE} --quality 101": (2, "between 0 and 100"),
     f"{ENCODE} --quality nan": (2, "between 0 and 100"),

@@ -1,5 +1,7 @@
 import itertools
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,7 +227,7 @@ def test_thin_images_count_as_what_they_are_padded_to(codec: Codec) -> None:
     thin = np.full((1, 100_000, 3), 90, np.uint8)
     data = codec.compress(thin, effort="fast")
     for read in (codec.decompress, codec.inspect):
-        with pytest.raises(BitstreamError, match="100000 x 1 pixels, more than the limit of"):
+        with pytest.raises(BitstreamError, match=r"limit of 300000 allows, since .* as 1600000"):
             read(data, max_pixels=thin.size)
     with pytest.raises(ImageError, match="more than the limit of"):
         codec.compress(thin, max_pixels=thin.size)
@@ -247,6 +249,48 @@ def test_images_beyond_the_limit_are_refused(codec: Codec, crop: Pixels) -> None
     huge = replace(huge, width=2**14, height=2**14)
     with pytest.raises(BitstreamError, match="16384 x 16384 pixels, more than the limit of 256000"):
         codec.decompress(huge.to_bytes())
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_progress_is_told_in_the_modes_of_the_caller(
+    codec: Codec, crop: Pixels, mode: Callable[[], AbstractContextManager[None]]
+) -> None:
+    found = set()
+
+    def told(_: float) -> None:
+        found.add((torch.is_grad_enabled(), torch.is_inference_mode_enabled()))
+
+    with mode():
+        expected = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        data = codec.compress(crop, effort="best", tile=48, progress=told)
+        codec.decompress(data, progress=told)
+    assert found == {expected}
+
+
+def test_transparency_and_metadata_are_told_apart(codec: Codec, crop: Pixels) -> None:
+    alpha = np.random.default_rng(0).integers(0, 256, crop.shape[:2], np.uint8)
+    image = Image.fromarray(np.dstack([crop, alpha]))
+    Metadata(xmp=b"<x/>" * 20, dpi=(72, 72)).attach_to(image)
+    data = codec.compress(image)
+    sections, budget = Bitstream.from_bytes(data).sections, codec.inspect(data)
+    assert budget["alpha_bytes"] == len(sections[Section.ALPHA]) > crop[:, :, 0].size / 2
+    assert budget["metadata_bytes"] == len(sections[Section.XMP]) + len(sections[Section.DPI])
+    plain = codec.inspect(codec.compress(crop))
+    assert not {"alpha_bytes", "metadata_bytes"} & plain.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_files_do_not_depend_on_the_default_type(
+    codec: Codec, crop: Pixels, dtype: torch.dtype
+) -> None:
+    rates = (0.1, 0.2, 0.4)
+    expected = [codec.compress(crop, bpp=rate) for rate in rates]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        assert [codec.compress(crop, bpp=rate) for rate in rates] == expected
+    finally:
+        torch.set_default_dtype(before)
 
 
 def test_progress_rises_to_one(codec: Codec, crop: Pixels) -> None:
@@ -415,7 +459,7 @@ def test_two_choices_at_once_are_refused(codec: Codec, crop: Pixels, pair: tuple
 def test_targets_that_are_no_positive_numbers_are_refused(
     codec: Codec, crop: Pixels, name: str, value: float
 ) -> None:
-    with pytest.raises(RateError, match=rf"{name}( \(--rate\))? must be a positive number"):
+    with pytest.raises(RateError, match=rf"^{name} \(--[a-z-]+\) must be a positive number"):
         codec.compress(crop, **{name: value})  # type: ignore[arg-type]
 
 
@@ -560,8 +604,9 @@ def test_inspect_accounts_for_every_byte(codec: Codec, astronaut: Pixels) -> Non
     data = codec.compress(np.dstack([astronaut, alpha]), ratios=(0.3, 0.4, 0.3))
     spent = codec.inspect(data)
     names = {"map_bits", "z_bits", "index_bits", "static_bits", "container_bytes"}
-    assert set(spent) == names | {"residual_bytes"}
+    assert set(spent) == names | {"residual_bytes", "alpha_bytes"}
     sections = Bitstream.from_bytes(data).sections
+    assert spent["alpha_bytes"] == len(sections[Section.ALPHA])
     assert spent["residual_bytes"] == len(sections[Section.RESIDUAL])
     bodies = sum(len(sections[k]) for k in (Section.PAYLOAD, Section.ALPHA, Section.RESIDUAL))
     assert spent["container_bytes"] == len(data) - bodies

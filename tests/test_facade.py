@@ -1,7 +1,11 @@
 """The functions of the package, with the tiny model."""
 
 import io
+import os
 import shutil
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,7 +35,8 @@ from hvqcodec import (
     facade,
 )
 from hvqcodec.bitstream import Bitstream
-from tests.helpers import TINY, Pixels
+from hvqcodec.models.cards import card_of
+from tests.helpers import CONTEXT, TINY, Pixels
 from tests.test_files import contents
 
 
@@ -108,12 +113,90 @@ def test_a_model_is_loaded_once(
     assert loaded == [str(model)]
 
 
-def test_threads_that_come_first_share_a_model(crop: Pixels) -> None:
-    facade._loaded.cache_clear()
+def test_threads_that_come_first_share_a_model(
+    crop: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facade._loaded.clear()
+    loaded, load = [], Codec.load
+
+    def count(name: str, *, device: str) -> Codec:
+        loaded.append(name)
+        return load(name, device=device)
+
+    monkeypatch.setattr(Codec, "load", count)
     with ThreadPoolExecutor(4) as pool:
         files = list(pool.map(lambda _: compress(crop, model=TINY), range(4)))
     assert len(set(files)) == 1
-    assert facade._loaded.cache_info().misses == 1
+    assert loaded == [str(TINY)]
+
+
+def test_a_path_means_what_lies_there_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: Pixels
+) -> None:
+    """From another folder, and after another model has taken its place."""
+    for name, model in (("a", TINY), ("b", CONTEXT)):
+        (tmp_path / name).mkdir()
+        for suffix in (".safetensors", ".json"):
+            shutil.copy(model.with_suffix(suffix), tmp_path / name / f"m{suffix}")
+    found = []
+    for folder in ("a", "b"):
+        monkeypatch.chdir(tmp_path / folder)
+        found.append(hvqcodec.probe(compress(crop, model="m.safetensors")).fingerprint)
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(tmp_path / "a" / f"m{suffix}", tmp_path / "b")
+    found.append(hvqcodec.probe(compress(crop, model="m.safetensors")).fingerprint)
+    tiny, context = (card_of(model)["fingerprint"][:16] for model in (TINY, CONTEXT))
+    assert found == [tiny, context, tiny]
+
+
+def test_a_model_in_use_waits_for_no_other(crop: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+    compress(crop, model=TINY)
+    begun, go_on, load = threading.Event(), threading.Event(), Codec.load
+
+    def slow(name: str, *, device: str) -> Codec:
+        begun.set()
+        assert go_on.wait(60)
+        return load(name, device=device)
+
+    monkeypatch.setattr(Codec, "load", slow)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(compress, crop, model=CONTEXT)
+        assert begun.wait(60)
+        data = compress(crop, model=TINY)
+        go_on.set()
+        assert other.result() != data
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no such call")
+def test_a_child_of_a_process_that_loads_a_model_can_load_it(crop: Pixels) -> None:
+    """In a process of its own: threads of torch do not outlive a fork either."""
+    script = f"""
+import os, threading, warnings
+warnings.simplefilter("ignore")
+import numpy as np, torch
+import hvqcodec
+from hvqcodec import Codec
+torch.set_num_threads(1)
+load, begun = Codec.load, threading.Event()
+def slow(name, *, device):
+    begun.set()
+    threading.Event().wait()
+Codec.load = slow
+image = np.zeros((32, 32, 3), np.uint8)
+compress = lambda: hvqcodec.compress(image, model={str(TINY)!r})
+threading.Thread(target=compress, daemon=True).start()
+begun.wait()
+child = os.fork()
+Codec.load = load
+if child:
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+compress()
+os._exit(7)
+"""
+    source = str(Path(hvqcodec.__file__).parents[1])
+    environment = os.environ | {"PYTHONPATH": source}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=120, check=False)
+    assert done.returncode == 7
 
 
 @pytest.mark.parametrize("image", [None, [1, 2], 7])
@@ -247,6 +330,17 @@ def test_failures_say_in_one_line_what_is_wrong(folder: Path, name: str) -> None
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("name", ["max_pixels", "max_metadata_bytes"])
+def test_limits_of_decoding_are_numbers(coded: bytes, name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a number"):
+        decompress(coded, model=TINY, **{name: None})  # type: ignore[call-overload]
+
+
+def test_a_suffix_says_what_is_written(folder: Path) -> None:
+    with pytest.raises(TypeError, match="the suffix of the destination"):
+        hvqcodec.decompress_file("coded.hvq", output="numpy", model=TINY)  # type: ignore[call-arg]
 
 
 def test_unknown_words_are_the_callers_mistake(coded: bytes) -> None:

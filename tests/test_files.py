@@ -212,6 +212,12 @@ def test_a_link_as_the_output_stays_a_link(folder: Path) -> None:
         assert (folder / "elsewhere" / "photo.hvq").read_bytes() == data
 
 
+def test_what_a_link_leads_to_is_what_is_checked(folder: Path) -> None:
+    (folder / "link.hvq").symlink_to(folder / "nowhere" / "photo.hvq")
+    with pytest.raises(FileError, match=r"link\.hvq: the folder .*nowhere does not exist"):
+        check(folder, "link.hvq", overwrite=True)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="no such modes")
 def test_a_read_only_folder_is_noticed_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

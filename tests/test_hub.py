@@ -1,20 +1,24 @@
 """Models from a Hub-like server on loopback, fetched by real `hvq` processes."""
 
 import hashlib
+import logging
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 import hvqcodec
 from hvqcodec import ModelError
 from hvqcodec.models.cards import model_path
+from hvqcodec.models.hub import download
 
 TINY = Path(__file__).parent / "models"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -97,6 +101,26 @@ def hvq(
     return subprocess.run(
         words, env=environment, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def test_downloads_at_once_leave_the_clients_log_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    both = threading.Barrier(2)
+
+    def fetch(*_: str, revision: str | None) -> str:
+        both.wait(60)
+        levels.append(logger.level)
+        both.wait(60)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+    logger = logging.getLogger("huggingface_hub")
+    before, levels = logger.level, []
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(download, ["hub:org/one", "hub:org/two"]))
+    assert levels == [logging.CRITICAL] * 4
+    assert logger.level == before
 
 
 def error_line(result: subprocess.CompletedProcess[str]) -> str:

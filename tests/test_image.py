@@ -292,10 +292,27 @@ def test_the_transparent_grey_of_few_bits_is_kept(depth: int) -> None:
     )
     for hidden in (0, levels - 1):
         png = bare_png(packed, samples.shape[1], depth, 0, (b"tRNS", struct.pack(">H", hidden)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", HvqWarning)  # of 1 bit
-            picture = read_picture(png)
-        np.testing.assert_array_equal(picture.alpha, np.where(samples == hidden, 0, 255))
+        for image in (png, loaded(png)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", HvqWarning)  # of 1 bit
+                picture = read_picture(image)
+            np.testing.assert_array_equal(picture.alpha, np.where(samples == hidden, 0, 255))
+
+
+def loaded(file: io.BytesIO) -> Image.Image:
+    """As it comes from a caller who has looked at it."""
+    image = Image.open(file)
+    image.load()
+    return image
+
+
+def test_a_transparent_grey_of_eight_bits_is_not_scaled() -> None:
+    """Though all greys that there are could be those of fewer bits."""
+    samples = np.array([[0, 5, 85, 255] * 4], np.uint8)
+    png = bare_png(samples, 16, 8, 0, (b"tRNS", struct.pack(">H", 5)))
+    for image in (png, loaded(png)):
+        alpha = read_picture(image).alpha
+        np.testing.assert_array_equal(alpha, np.where(samples == 5, 0, 255))
 
 
 @pytest.mark.filterwarnings("ignore:an image of 16 bits")

@@ -1,5 +1,9 @@
 """z that is looked for: fewer bits, and nothing else of a file changes."""
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -159,6 +163,15 @@ def test_a_model_that_was_loaded_without_gradients(cat: Pixels) -> None:
         codec = Codec.load(CONTEXT)
         data = codec.compress(cat[:64, :96], quality=50)
     assert codec.decompress(data).size == (96, 64)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda c: pickle.loads(pickle.dumps(c))])
+def test_a_model_that_was_copied_without_gradients(
+    codec: Codec, cat: Pixels, copied: Callable[[Codec], Codec]
+) -> None:
+    with torch.inference_mode():
+        other = copied(codec)
+    assert other.compress(cat[:64, :96]) == codec.compress(cat[:64, :96])
 
 
 def test_files_are_smaller(shipped: Codec, cat: Pixels) -> None:

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 from hvqcodec import BitstreamError, Codec, HvqWarning, TooMuchMetadataError
 from hvqcodec import metadata as metadata_module
 from hvqcodec.bitstream import Bitstream, Section, varint
-from hvqcodec.colour import is_srgb, srgb_profile, to_srgb
+from hvqcodec.colour import USUAL, _is_srgb, is_srgb, srgb_profile, to_srgb
 from hvqcodec.exif import EXIF_PREFIX, without_thumbnail
 from hvqcodec.image import read_picture
 from hvqcodec.limits import MAX_METADATA_BYTES
@@ -397,6 +397,26 @@ def test_the_limit_of_metadata_is_the_callers(codec: Codec, crop: Image.Image) -
     assert codec.decompress(data, max_metadata_bytes=1000).info["xmp"] == bytes(1000)
     with pytest.raises(TooMuchMetadataError, match="the XMP has more than 999 bytes"):
         codec.decompress(data, max_metadata_bytes=999)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_no_limit_lets_a_bomb_through(limit: int) -> None:
+    body = zlib.compress(bytes(64 << 20), 9)
+    tracemalloc.start()
+    with pytest.raises(TooMuchMetadataError):
+        inflate(body, "XMP", limit)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def test_large_profiles_are_not_kept_in_mind() -> None:
+    profile = swapped_profile()
+    assert not is_srgb(profile)
+    before = _is_srgb.cache_info().currsize
+    for number in range(3):
+        assert not is_srgb(profile + bytes(USUAL + number))
+    assert _is_srgb.cache_info().currsize == before
 
 
 BOMB = zlib.compress(bytes(MAX_METADATA_BYTES + 1), 9)

@@ -31,6 +31,7 @@ from hvqcodec.models.cards import DEFAULT, list_models
 from tests.helpers import Pixels, psnr, with_section
 from tests.samples import XMP, linear_grey_profile, swapped_profile
 from tests.test_cli import environment
+from tests.test_image import bare_png
 
 pytestmark = pytest.mark.skipif(DEFAULT not in list_models(), reason="no model is embedded")
 
@@ -181,6 +182,27 @@ def test_palette_with_transparency(crop: Image.Image) -> None:
         image.save(again, "HVQ")
     assert again.getvalue() == expected
     assert hvqcodec.probe(expected).mode == "RGBA"
+
+
+def test_transparent_grey_of_few_bits() -> None:
+    """Pillow loads an image before it has it saved."""
+    samples = np.arange(16, dtype=np.uint8).repeat(16)[None].repeat(16, 0)
+    packed = samples[:, ::2] << 4 | samples[:, 1::2]
+    png = bare_png(packed, 256, 4, 0, (b"tRNS", b"\0\3"))
+    with Image.open(png) as image:
+        target = io.BytesIO()
+        image.save(target, "HVQ")
+        expected = hvqcodec.compress(png.getvalue())
+    assert target.getvalue() == expected
+    alpha = np.asarray(Image.open(target).getchannel("A"))
+    np.testing.assert_array_equal(alpha, np.where(samples == 3, 0, 255))
+
+
+@pytest.mark.parametrize("size", [(70_000, 1), (1, 70_000)])
+def test_thin_images_are_opened(size: tuple[int, int]) -> None:
+    data = hvqcodec.compress(Image.new("RGB", size, "teal"), effort="fast", quality=0)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(np.asarray(image), hvqcodec.decompress(data, output="numpy"))
 
 
 def test_the_present_frame_of_an_animation_is_saved(crop: Image.Image) -> None:

@@ -8,11 +8,18 @@ from PIL import ExifTags, Image, ImageOps
 
 from hvqcodec import HvqWarning, ImageError
 from hvqcodec.bitstream import Mode
-from hvqcodec.colour import srgb_profile
+from hvqcodec.colour import srgb_profile, to_srgb
 from hvqcodec.exif import EXIF_PREFIX, without_thumbnail
 from hvqcodec.image import Picture
 from hvqcodec.metadata import Metadata
-from hvqcodec.saving import FORMATS, MAX_JPEG_SEGMENT, XMP_NAMESPACE, format_of, to_file_bytes
+from hvqcodec.saving import (
+    FORMATS,
+    MAX_JPEG_SEGMENT,
+    MAX_PROFILE,
+    XMP_NAMESPACE,
+    format_of,
+    to_file_bytes,
+)
 from tests.helpers import Pixels
 from tests.samples import (
     MAKER_NOTE,
@@ -185,6 +192,20 @@ def test_exif_that_jpeg_cannot_hold_is_applied(photo: Pixels) -> None:
         file = reopened(to_file_bytes(image, ".jpg"))
     assert Metadata.of(file) == Metadata(xmp=XMP, dpi=(72, 72))
     assert_close(file, np.rot90(photo, -1), ".jpg")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_profiles_that_a_format_cannot_hold_are_applied(photo: Pixels, suffix: str) -> None:
+    room = MAX_PROFILE[FORMATS[suffix]]
+    profile = swapped_profile()
+    profile += bytes(room - len(profile))
+    kept = to_file_bytes(decoded(photo, "RGB", Metadata(icc=profile)), suffix)
+    assert reopened(kept).info["icc_profile"] == profile
+    image = decoded(photo, "RGB", Metadata(icc=profile + b"\0"))
+    with pytest.warns(HvqWarning, match=r"holds no colour profile of \d+ bytes: converted"):
+        file = reopened(to_file_bytes(image, suffix))
+    assert "icc_profile" not in file.info
+    assert_close(file, np.asarray(to_srgb(Image.fromarray(photo), profile)), suffix)
 
 
 def test_an_image_is_turned_once_where_xmp_says_it_too(photo: Pixels) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 from hvqcodec import correction, rate
 from hvqcodec.allocation import allocate_by_entropy
 from hvqcodec.alpha import unpack_alpha
-from hvqcodec.bitstream import Bitstream, Section
+from hvqcodec.bitstream import METADATA, Bitstream, Section
 from hvqcodec.choices import DEFAULT_EFFORT, DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
@@ -29,7 +29,7 @@ from hvqcodec.image import (
     to_grey,
     to_result,
 )
-from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS, is_too_large
+from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS, check_limit, is_too_large, too_large
 from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
@@ -96,8 +96,9 @@ class Codec:
             4 megapixels, the latter above.
         tile: side in pixels of the squares in which the networks take the image, which
             bounds the memory; chosen by its size if nothing is said.
-        max_pixels: a larger image is refused. Of files Pillow refuses those above its own
-            limit as well, `PIL.Image.MAX_IMAGE_PIXELS`.
+        max_pixels: a larger image is refused, and one of few rows or columns that has more than
+            twice as many with sides raised to multiples of 16. Of files Pillow refuses those
+            above twice its own limit as well, `PIL.Image.MAX_IMAGE_PIXELS`, and warns above it.
         progress: called with the share of the work that is done, from 0 to 1.
         Raises ImageError, and RateError for a rate that cannot be met. Warns with
         HvqWarning where the image is coded otherwise than one might expect.
@@ -109,7 +110,7 @@ class Codec:
         rate.check_choices(quality, bpp, max_bytes, ratios, strict_rate)
         if effort not in get_args(Effort):
             raise ValueError(f"effort must be one of {get_args(Effort)}, not {effort!r}")
-        stages = Stages(progress)
+        stages = Stages(as_called(progress))
         with step("read"):
             picture = read_picture(image, strip, max_pixels)
         coder = self._coder(picture, tile, stages)
@@ -179,6 +180,7 @@ class Codec:
         """
         if output not in get_args(ResultKind):
             raise ValueError(f"output must be one of {get_args(ResultKind)}, not {output!r}")
+        check_limit("max_metadata_bytes", max_metadata_bytes)
         stream = Bitstream.from_bytes(data)
         symbols = self._symbols(stream, max_pixels)
         metadata = Metadata.from_sections(stream.sections, max_metadata_bytes)
@@ -186,7 +188,7 @@ class Codec:
         plane = unpack_alpha(alpha, stream.height, stream.width) if alpha is not None else None
         corrections = corrections_of(stream, symbols).values()
         with step("synthesis"):
-            pixels = synthesise(self.model.networks, symbols, tile, progress)
+            pixels = synthesise(self.model.networks, symbols, tile, as_called(progress))
         with step("residual"):
             for found in corrections:
                 correction.add(pixels, found.grids())
@@ -195,6 +197,7 @@ class Codec:
             return to_result(Picture(rgb, stream.mode, plane, metadata).to_pil(), output)
 
     def _symbols(self, stream: Bitstream, max_pixels: int) -> Symbols:
+        check_limit("max_pixels", max_pixels)
         if stream.fingerprint != self.model.fingerprint:
             raise UnknownFingerprintError(
                 f"the file was made with the model {stream.fingerprint.hex()}, loaded is "
@@ -202,8 +205,7 @@ class Codec:
             )
         if is_too_large(stream.width, stream.height, max_pixels):
             raise TooManyPixelsError(
-                f"the file declares {stream.width} x {stream.height} pixels, more than the "
-                f"limit of {max_pixels}"
+                f"the file declares {too_large(stream.width, stream.height, max_pixels)}"
             )
         symbols = decode_stream(self.model.normative, stream)
         if symbols.crc() != int.from_bytes(stream.sections[Section.SYMBOL_CRC], "little"):
@@ -211,9 +213,9 @@ class Codec:
         return symbols
 
     def inspect(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> dict[str, float]:
-        """Where the bits of a file go: index_bits, z_bits, map_bits, container_bytes,
-        residual_bytes (or tone_bytes) if it has any, and static_bits, what the same indices would
-        cost under static frequencies.
+        """Where the bits of a file go: index_bits, z_bits, map_bits, container_bytes, if it has
+        any residual_bytes (or tone_bytes), alpha_bytes and metadata_bytes, and static_bits, what
+        the same indices would cost under static frequencies.
 
         Raises as `decompress` does.
 
@@ -231,6 +233,9 @@ class Codec:
         budget["container_bytes"] = float(len(data) - bodies)
         for kind in corrections_of(stream, symbols):
             budget[f"{kind.name.lower()}_bytes"] = float(len(stream.sections[kind]))
+        for name, kinds in (("alpha", (Section.ALPHA,)), ("metadata", METADATA)):
+            if there := [len(stream.sections[kind]) for kind in kinds if kind in stream.sections]:
+                budget[f"{name}_bytes"] = float(sum(there))
         return budget
 
     def maps(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> tuple[Levels, Floats]:
@@ -249,6 +254,19 @@ class Codec:
         symbols = self._symbols(stream, max_pixels)
         bits = index_bits_by_cell(self.model.normative, symbols, stream.scope)
         return symbols.levels, bits
+
+
+def as_called(progress: Progress | None) -> Progress | None:
+    """The caller's function in the caller's modes of torch, wherever it is told."""
+    if progress is None:
+        return None
+    inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def told(share: float) -> None:
+        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+            progress(share)
+
+    return told
 
 
 def corrections_of(stream: Bitstream, symbols: Symbols) -> dict[Section, Tone | Residual]:

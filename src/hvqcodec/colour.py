@@ -7,6 +7,9 @@ from functools import cache, lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
+USUAL = 1 << 16
+"""Bytes of a profile; larger ones are not remembered."""
+
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """An image of any mode with its colours in sRGB; as it is if the profile does not fit.
@@ -36,9 +39,13 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     return converted
 
 
-@lru_cache(maxsize=16)
 def is_srgb(profile: bytes) -> bool:
     """Whether a profile gives colours within one step of 255 of sRGB's."""
+    return _is_srgb(profile) if len(profile) <= USUAL else _is_srgb.__wrapped__(profile)
+
+
+@lru_cache(maxsize=16)
+def _is_srgb(profile: bytes) -> bool:
     steps = np.linspace(0, 255, 18).round().astype(np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(18, -1, 3)
     image = Image.fromarray(colours)

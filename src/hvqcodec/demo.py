@@ -77,7 +77,8 @@ def code(
 def launch(codec: Codec, host: str, port: int | None, open_browser: bool) -> None:
     """Serve the page until interrupted. Raises HvqError for an address that cannot be had."""
     try:
-        socket.create_server((host, port or 0)).close()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port or 0), family=family).close()
     except OSError as error:
         raise HvqError(f"{host}:{port or ''} cannot be served at: {error.strerror}") from error
     page = build(codec)

@@ -53,7 +53,7 @@ class Scene:
 
     def allocate(self, lambda_: float) -> Levels:
         """The map that minimises distortion + lambda x bits of the codes."""
-        price = torch.tensor([lambda_], device="cpu")
+        price = torch.tensor([lambda_], dtype=torch.float32, device="cpu")
         levels = allocate(self.cell_distortion, self.cell_bits, price)
         return levels[0].to(torch.uint8).numpy()
 
@@ -139,7 +139,8 @@ def feature_differences(
     has learned what is worth sending."""
     height, width = pixels.shape[:2]
     cell = BLOCK[MEDIUM]
-    differences = torch.zeros(len(decoded), height // cell, width // cell, device="cpu")
+    size = len(decoded), height // cell, width // cell
+    differences = torch.zeros(size, dtype=torch.float32, device="cpu")
     for tile in tiles(height, width, networks.analysis.reach, side):
         with step("analysis"):
             # Once more: to keep those of `analyse` would take 35 bytes a pixel.

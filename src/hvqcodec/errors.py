@@ -14,7 +14,7 @@ class HvqError(Exception):
 
 
 class ImageError(HvqError):
-    """The input is no image that can be encoded."""
+    """The input is no image that can be encoded, or cannot be read."""
 
 
 class FileError(HvqError):

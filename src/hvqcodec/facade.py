@@ -1,7 +1,7 @@
 """The codec in four verbs: two for bytes, two for files. Torch is imported when they run."""
 
+import os
 import threading
-from functools import lru_cache
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, overload
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Unpack, overload
 from hvqcodec.bitstream import Bitstream
 from hvqcodec.errors import in_file
 from hvqcodec.files import check_output, named, read_file, write_atomically
-from hvqcodec.models.cards import DEFAULT, model_for
+from hvqcodec.models.cards import DEFAULT, list_models, model_for
 from hvqcodec.saving import format_of, to_file_bytes
 
 if TYPE_CHECKING:
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from hvqcodec.codec import Codec
     from hvqcodec.image import ImageResult, ImageSource, Pixels, ResultKind
 
-_loading = threading.Lock()
+Key = tuple[str, str, tuple[int, int] | None]
+"""A model's name or real path, its device, and which version of the file."""
+
+KEPT = 2
+"""Models that stay loaded."""
+_loaded: dict[Key, "Codec"] = {}
+_loading: dict[Key, threading.Lock] = {}
+if hasattr(os, "register_at_fork"):  # a thread that loads is not there in a child
+    os.register_at_fork(after_in_child=_loading.clear)
 
 
 def compress(
@@ -86,7 +94,7 @@ def decompress(
 
     output: "pil", or "numpy" or "torch" for an upright uint8 array (H, W[, C]) or tensor
         (C, H, W) in sRGB.
-    model: where to find the model, if it is not inside the package; nothing is ever fetched
+    model: the one to decode with, instead of those inside the package; nothing is ever fetched
         on a file's behalf.
     choices: `tile`, `max_pixels`, `max_metadata_bytes`, `progress`. `Codec.decompress`
         explains them.
@@ -148,6 +156,8 @@ def decompress_file(
     >>> hvqcodec.decompress_file(name, "small.jpg").name
     'small.jpg'
     """
+    if "output" in choices:
+        raise TypeError("output: the suffix of the destination decides what is written")
     source = named(source)
     destination = named(destination) if destination else source.with_suffix(".png")
     format_of(destination.suffix)
@@ -160,12 +170,28 @@ def decompress_file(
 
 
 def _codec(model: str, device: str) -> "Codec":
-    with _loading:  # once, also for threads that come at the same time
-        return _loaded(model, device)
+    key = _key(model, device)
+    if found := _loaded.get(key):
+        return found
+    with _loading.setdefault(key, threading.Lock()):  # once, also for threads that come together
+        if found := _loaded.get(key):
+            return found
+        from hvqcodec.codec import Codec
+
+        codec = Codec.load(model, device=device)
+        while len(_loaded) >= KEPT:
+            _loaded.pop(next(iter(_loaded)), None)
+        _loaded[key] = codec
+        return codec
 
 
-@lru_cache(maxsize=2)
-def _loaded(model: str, device: str) -> "Codec":
-    from hvqcodec.codec import Codec
-
-    return Codec.load(model, device=device)
+def _key(model: str, device: str) -> Key:
+    """A path means what lies there now."""
+    if model in list_models():
+        return model, device, None
+    try:
+        path = os.path.realpath(model)
+        found = os.stat(path)
+        return path, device, (found.st_mtime_ns, found.st_size)
+    except (OSError, ValueError):
+        return model, device, None

@@ -14,12 +14,14 @@ from hvqcodec.errors import FileError
 def check_output(output: Path, source: Path, overwrite: bool) -> None:
     """Raises FileError, before any work is done, if the output must not be written."""
     with file_errors(output):
+        # Of a link that is to be overwritten, what it leads to is.
+        folder = (Path(os.path.realpath(output)) if overwrite else output).parent
         if output.is_dir():
             raise FileError(f"{output} is a folder: give the name of a file")
-        if not output.parent.is_dir():
-            raise FileError(f"{output}: the folder {output.parent} does not exist")
-        if not os.access(output.parent, os.W_OK):
-            raise FileError(f"{output}: the folder {output.parent} is not to be written in")
+        if not folder.is_dir():
+            raise FileError(f"{output}: the folder {folder} does not exist")
+        if not os.access(folder, os.W_OK):
+            raise FileError(f"{output}: the folder {folder} is not to be written in")
         if not (output.exists() or output.is_symlink()):
             return
         if output.exists() and source.exists() and output.samefile(source):

@@ -16,7 +16,7 @@ from hvqcodec.alpha import fill_hidden
 from hvqcodec.bitstream import MAX_SIDE, Mode
 from hvqcodec.colour import to_srgb
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory, notice
-from hvqcodec.limits import MAX_PIXELS, is_too_large
+from hvqcodec.limits import MAX_PIXELS, check_limit, is_too_large, too_large
 from hvqcodec.metadata import Metadata, as_displayed, upright
 
 Pixels = NDArray[np.uint8]
@@ -63,8 +63,7 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
 
     Raises ImageError for what is no image of one frame, or one of more than max_pixels.
     """
-    if not isinstance(max_pixels, int | float):
-        raise TypeError(f"max_pixels must be a number, not {max_pixels!r}")
+    check_limit("max_pixels", max_pixels)
     if isinstance(source, Tensor):
         return _from_pil(_from_array(_from_tensor(source)), strip, max_pixels)
     if isinstance(source, np.ndarray):
@@ -139,14 +138,18 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise ImageError("the image has no pixels")
     if is_too_large(image.width, image.height, max_pixels):
         raise ImageError(
-            f"the image has {image.width} x {image.height} pixels, more than the limit of "
-            f"{max_pixels}: scale it down or raise the limit"
+            f"the image has {too_large(image.width, image.height, max_pixels)}: "
+            "scale it down or raise the limit"
         )
     if max(image.size) > MAX_SIDE:
         raise ImageError(
             f"the image has {image.width} x {image.height} pixels: no side may have more than "
             f"{MAX_SIDE}"
         )
+
+
+_SCALES = {"'1'": 255, "'L;2'": 85, "'L;4'": 17}
+"""By what Pillow multiplies grey samples of a PNG of fewer than 8 bits, by its name for them."""
 
 
 def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
@@ -159,7 +162,7 @@ def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
     if image.mode == "F":
         raise ImageError("an image of floating-point numbers has no range: convert it to 8 bits")
     # Pillow halves the bits of colour images as it reads them.
-    tiles = str(getattr(image, "tile", ""))
+    tiles = str(getattr(image, "tile", []))
     deep = image.mode.startswith("I") or ";16" in tiles or ", 65535)" in tiles  # PNG, PPM
     image.load()
     metadata = Metadata.of(image)
@@ -196,14 +199,28 @@ def _as_png_means_it(image: Image.Image, tiles: str) -> Image.Image:
     if "LA;16B" in tiles:
         return image.convert("LA")
     colour = image.info.get("transparency")
-    for raw, scale in (("'1'", 255), ("'L;2'", 85), ("'L;4'", 17)):
-        if isinstance(colour, int) and raw in tiles:
-            image = image.copy()
-            image.info["transparency"] = min(colour * scale, 255)
+    if isinstance(colour, int) and (scale := _scale_of(image, colour, tiles)):
+        image = image.copy()
+        image.info["transparency"] = min(colour * scale, 255)
     if isinstance(colour, tuple) and "'RGB;16B'" in tiles:
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in colour)
     return image
+
+
+def _scale_of(image: Image.Image, colour: int, tiles: str) -> int | None:
+    """By what Pillow has scaled grey samples of fewer than 8 bits, if it has, but not the colour
+    that stands for transparency."""
+    if tiles != "[]":
+        return next((scale for raw, scale in _SCALES.items() if raw in tiles), None)
+    # It was read before, and no longer tells: so by the greys that there are.
+    if image.mode not in ("1", "L"):
+        return None
+    greys = {grey for grey, count in enumerate(image.histogram()) if count}
+    for scale in _SCALES.values():
+        if colour * scale in greys - {colour} and all(grey % scale == 0 for grey in greys):
+            return scale
+    return None
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ itself. Here z goes up or down by one wherever the gradient of the bits of the i
 more than z itself will cost, and keeps its promise. Not normative: any z gives a valid file.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -47,6 +48,8 @@ def refine_latents(
     refined = []
     # Gradients are wanted even where a caller has turned them off.
     with torch.inference_mode(False), torch.enable_grad():
+        if networks.codebook.weight.is_inference():  # copied or unpickled in such a mode
+            networks = copy.deepcopy(networks)
         for level, z in enumerate(symbols.latents):
             masks, maps = (grid[: level + 1] for grid in grids)
             price = latent_prices(normative, level, z, masks[-1].numpy())

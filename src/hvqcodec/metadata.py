@@ -109,12 +109,13 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def inflate(body: bytes | None, what: str, max_bytes: int) -> bytes:
-    """Nothing of None. Raises BitstreamError; never makes more than max_bytes + 1."""
+    """Nothing of None. Raises BitstreamError; never makes more than max_bytes + 1, where those
+    below zero are as zero."""
     if body is None:
         return b""
     inflater = zlib.decompressobj()
     try:
-        raw = inflater.decompress(body, max_bytes + 1)
+        raw = inflater.decompress(body, max(max_bytes, 0) + 1)
     except zlib.error as error:
         raise BitstreamError(f"the {what} is damaged") from error
     if len(raw) > max_bytes:

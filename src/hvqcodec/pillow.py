@@ -21,6 +21,7 @@ from hvqcodec.choices import Choices
 from hvqcodec.errors import BitstreamError, HvqError
 from hvqcodec.exif import EXIF_PREFIX, RAW_EXIF
 from hvqcodec.facade import compress, decompress
+from hvqcodec.limits import MAX_PIXELS
 from hvqcodec.metadata import Metadata
 from hvqcodec.probing import image_mode
 
@@ -64,7 +65,7 @@ class HvqImageFile(ImageFile.ImageFile):
             with os_errors():
                 data = self._read(slice(0, None))
                 # Pillow has its own limit, which has let the file pass.
-                image = decompress(data, max_pixels=self.width * self.height)
+                image = decompress(data, max_pixels=max(self.width * self.height, MAX_PIXELS))
             self.im, self.tile = image.im, []
             if self._exclusive_fp:
                 self._fp_or_error().close()
@@ -110,6 +111,8 @@ def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         if "dpi" in given:
             metadata = replace(metadata, dpi=given["dpi"])
         frame = image.copy()
+        if image.format == "PNG":  # which means its transparent colour in its own way
+            frame.format = image.format
         for key in ("icc_profile", "exif", "xmp", "dpi", RAW_EXIF):
             frame.info.pop(key, None)
         metadata.attach_to(frame)

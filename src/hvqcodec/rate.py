@@ -140,7 +140,7 @@ def check_choices(
         raise RateError(f"a quality lies between 0 and 100: {quality} does not")
     if strict_rate and bpp is None:
         raise RateError("strict_rate goes with bpp (--rate)")
-    for name, value in (("bpp (--rate)", bpp), ("max_bytes", max_bytes)):
+    for name, value in (("bpp (--rate)", bpp), ("max_bytes (--max-bytes)", max_bytes)):
         if value is not None and not 0 < value < float("inf"):
             raise RateError(f"{name} must be a positive number, not {value}")
 

@@ -1,6 +1,7 @@
 """Decoded images to the bytes of ordinary image files, each with what it can hold."""
 
 import io
+import math
 from typing import Any
 
 from PIL import ExifTags, Image, PngImagePlugin
@@ -24,6 +25,8 @@ FORMATS = {
 """By suffix."""
 
 MAX_JPEG_SEGMENT = 65_533
+MAX_PROFILE = {"PNG": PngImagePlugin.MAX_TEXT_CHUNK, "JPEG": 255 * 65_519}
+"""What Pillow reads again, and what fits into as many segments as there may be."""
 XMP_NAMESPACE = b"http://ns.adobe.com/xap/1.0/\0"
 TIFF_XMP = 700
 
@@ -66,7 +69,10 @@ def to_file_bytes(image: Image.Image, suffix: str) -> bytes:
     elif name == "WEBP" and image.mode in ("L", "LA"):
         # Pillow writes it as RGB, which a profile for grey does not fit.
         image, profile = to_srgb(image, profile), b""
-    elif name == "JPEG" and len(exif) > MAX_JPEG_SEGMENT:
+    elif len(profile) > MAX_PROFILE.get(name, math.inf):
+        notice(f"{name} holds no colour profile of {len(profile)} bytes: converted to sRGB")
+        image, profile = to_srgb(image, profile), b""
+    if name == "JPEG" and len(exif) > MAX_JPEG_SEGMENT:
         notice(f"JPEG holds no EXIF of {len(exif)} bytes: it was left out")
         image, exif = upright(image), b""
     options = _OPTIONS[name] | {"icc_profile": profile} | _tags(name, image, exif)

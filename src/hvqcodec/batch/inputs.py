@@ -5,6 +5,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,16 +27,18 @@ Found = tuple[str, PurePosixPath]
 """A path or URL, and the path of its output below the output's folder, suffix and all."""
 
 
-def find_jobs(names: Iterable[str]) -> list[Job]:
+def find_jobs(names: Iterable[str | PathLike[str]]) -> list[Job]:
     """A job for each image, in a fixed order and none twice.
 
     An image of a folder or glob keeps its place below it. Images that differ in their suffix
     alone keep it: a.jpg.hvq and a.png.hvq. Raises FileError where nothing is found, and where
     two images would have the same output.
     """
+    if isinstance(names, str):
+        raise TypeError("names: give a list of them, not one str")
     found: dict[str, PurePosixPath] = {}
     seen: set[object] = set()
-    for source, place in (pair for name in names for pair in expand(name)):
+    for source, place in (pair for name in names for pair in expand(fspath(name))):
         # A link to a photo beside it is another photo, with an output of its own.
         path = source if is_url(source) else os.path.abspath(source)
         file = source if is_url(source) else os.path.realpath(source)
@@ -74,21 +77,24 @@ def expand(name: str) -> Iterator[Found]:
 
 def _expand_path(name: str) -> Iterator[Found]:
     path = Path(name)
-    if path.is_dir():
+    if not name:
+        raise FileError("an empty name stands for no image")
+    if os.path.isdir(path):
         left_out = []
         for inside in sorted(path.rglob("*")):
             place = PurePosixPath(inside.relative_to(path).as_posix())
             if is_hidden(place):
                 continue
-            if inside.is_symlink() and inside.is_dir():
+            # Those of os.path say no of what is not to be looked at, which fails in its turn.
+            if inside.is_symlink() and os.path.isdir(inside):
                 notice(f"{inside} is a link to a folder, which is not followed: name it itself")
             # A link to nothing fails in its turn.
-            elif is_image(place) and (inside.is_file() or inside.is_symlink()):
+            elif is_image(place) and (os.path.isfile(inside) or inside.is_symlink()):
                 yield str(inside), place
-            elif inside.is_file() and inside.suffix not in OWN_SUFFIXES:
+            elif os.path.isfile(inside) and inside.suffix not in OWN_SUFFIXES:
                 left_out.append(inside)
         report_left_out(name, left_out)
-    elif path.exists() or not glob.has_magic(name):
+    elif os.path.exists(path) or not glob.has_magic(name):
         # What is not there fails in its turn, and does not stop the others.
         yield name, PurePosixPath(path.name)
     else:

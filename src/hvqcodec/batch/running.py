@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 
 from hvqcodec.batch.manifest import Manifest
@@ -31,30 +32,35 @@ class Summary:
 
 def run(
     jobs: Sequence[Job],
-    folder: Path,
+    folder: str | PathLike[str],
     settings: Settings,
     *,
     workers: int = 1,
     engine: Engine = encode_in_processes,
     overwrite: bool = False,
-    manifest: Path | None = None,
+    manifest: str | PathLike[str] | None = None,
     report: Callable[[Summary, Record | None], None] = lambda summary, record: None,
 ) -> Summary:
     """Encode all jobs, but for those that an earlier run has done with the same settings.
 
     folder: of the outputs; it and what lies between are made.
-    overwrite: replace outputs of other settings; else their jobs fail.
+    workers: processes, or actors of a cluster; each takes some 450 MB.
+    engine: `encode_in_processes`, or `encode_on_cluster` of `hvqcodec.batch.cluster` (Ray).
+    overwrite: replace outputs of other settings or photos, and files that the manifest does not
+        know, and fetch photos behind URLs again; else their jobs fail.
     manifest: `manifest.jsonl` in the folder if nothing is said.
     report: called when a job is dealt with, with its record unless it was skipped.
     Raises ModelError, and FileError for the folder and the manifest; what is wrong with an
     image is in its record.
     """
-    if workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
+    for name, number in (("workers", workers), ("settings.threads", settings.threads)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, not {number}")
+    folder = Path(folder)
     digest = settings.digest()
     with file_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    book = Manifest(manifest or folder / MANIFEST)
+    book = Manifest(Path(manifest or folder / MANIFEST))
     records = book.outputs()
     summary, todo = Summary(len(jobs)), []
     with book.appending() as append:
@@ -82,16 +88,21 @@ def is_done(
 ) -> bool:
     """Whether the output is there, as the record says, of the same settings and photo. fetch:
     photos behind URLs as well, which else are taken to be what they were."""
-    if record is None or record.settings != digest or not output.is_file():
+    if record is None or record.settings != digest:
         return False
     photo = photo_digest(job, fetch)
     if photo and record.photo and photo != record.photo:
         return False
-    # All that an older record tells of the photo is when it was coded.
-    dated = photo and not record.photo and not is_url(job.input)
-    if dated and Path(job.input).stat().st_mtime > output.stat().st_mtime:
+    try:
+        if not output.is_file():
+            return False
+        # All that an older record tells of the photo is when it was coded.
+        dated = photo and not record.photo and not is_url(job.input)
+        if dated and Path(job.input).stat().st_mtime > output.stat().st_mtime:
+            return False
+        return hashlib.sha256(output.read_bytes()).hexdigest() == record.sha256
+    except OSError:  # which is not to be read
         return False
-    return hashlib.sha256(output.read_bytes()).hexdigest() == record.sha256
 
 
 def photo_digest(job: Job, fetch: bool = False) -> str | None:

@@ -27,12 +27,12 @@ from hvqcodec.cli.options import (
     write,
 )
 from hvqcodec.cli.terminal import progress_bar
-from hvqcodec.errors import ImageError, in_file
+from hvqcodec.errors import ImageError, in_file, notice
 from hvqcodec.files import check_output
 from hvqcodec.limits import MAX_METADATA_BYTES
 from hvqcodec.models import cards
 from hvqcodec.probing import Info, probe
-from hvqcodec.saving import format_of, to_file_bytes
+from hvqcodec.saving import FORMATS, format_of, to_file_bytes
 
 
 @click.command()
@@ -64,6 +64,8 @@ def encode(
     with progress_bar("encoding") as progress:
         data = codec.compress(source, progress=progress, **choices)
     write(output, data, overwrite)
+    if output.suffix.lower() in FORMATS:
+        notice(f"{output} is an .hvq file, whatever its name says")
     info = probe(data)
     line = f"{click.format_filename(output)}: {info.file_bytes} bytes, {info.bpp:.4f} bpp"
     report = {"output": str(output)} | asdict(info)
@@ -77,7 +79,7 @@ def encode(
     "--output",
     type=OUTPUT,
     help="Default: the file's name with .png. The suffix decides the format: PNG, JPEG, WebP, "
-    "TIFF or PPM; - is PNG.",
+    "TIFF or PPM, JPEG and WebP at quality 95; - is PNG.",
 )
 @decoding_model_option
 @tile_option
@@ -127,7 +129,7 @@ def decode(
 @decoding_model_option
 @max_pixels_option
 def info(file: Path, verbose: bool, as_json: bool, model: str | None, max_pixels: int) -> None:
-    """Say what an .hvq FILE holds."""
+    """Say what an .hvq FILE holds. --model and --max-pixels count with --verbose alone."""
     data, budget = read(file), {}
     with in_file(name_of(file)):
         facts = probe(data)

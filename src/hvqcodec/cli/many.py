@@ -54,7 +54,12 @@ MAX_WORKERS = 8
     type=click.Path(dir_okay=False, path_type=Path),
     help="A line of JSON for each photo. Default: manifest.jsonl in the folder.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace outputs of other settings.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace outputs of other settings or photos, and files that no manifest knows; fetch "
+    "photos behind URLs again.",
+)
 @device_option
 def batch(
     photos: tuple[str, ...],

@@ -72,7 +72,7 @@ max_pixels_option = click.option(
 decoding_model_option = click.option(
     "--model",
     shell_complete=complete_model,
-    help="Where to find the model, if it is not inside the package.",
+    help="Decode with this one instead of those inside the package.",
 )
 encoding_model_option = click.option(
     "--model",

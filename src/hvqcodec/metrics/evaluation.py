@@ -50,7 +50,7 @@ def evaluate(
 
     original, decoded: as `hvqcodec.compress` takes them; .hvq files too.
     perceptual: folder with the networks of LPIPS and DLP (`hvqcodec.metrics.perceptual`).
-    model: of .hvq files, if it is not inside the package.
+    model: for .hvq files, instead of those inside the package.
     Raises ImageError, and ModelError for networks that cannot be used.
     """
     with warnings.catch_warnings():

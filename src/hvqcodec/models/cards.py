@@ -1,6 +1,7 @@
 """Which models there are: names, cards and fingerprints. Free of torch."""
 
 import json
+import os
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -31,7 +32,7 @@ def model_path(name_or_path: str | PathLike[str]) -> Path:
     if isinstance(name_or_path, str) and name_or_path in list_models():
         return Path(str(resources.files("hvqcodec") / "weights" / f"{name_or_path}.safetensors"))
     path = Path(name_or_path)
-    if path.suffix == ".safetensors" and path.exists():
+    if path.suffix == ".safetensors" and os.path.exists(path):
         return path
     raise ModelError(
         f"no model {str(name_or_path)!r}: give the path of a .safetensors file, "
@@ -45,7 +46,9 @@ def card_text(name_or_path: str | PathLike[str]) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: the card of the model cannot be read ({error})") from error
+        raise ModelError(
+            f"{path}: the card of the model, which lies beside it, cannot be read ({error})"
+        ) from error
 
 
 def card_of(name_or_path: str | PathLike[str]) -> dict[str, Any]:
@@ -71,6 +74,6 @@ def model_for(fingerprint: bytes) -> str:
             return name
     raise UnknownFingerprintError(
         f"the file was made with a model of fingerprint {fingerprint.hex()}, which is not in "
-        "this package: pass the path of its .safetensors file or its hub:organisation/name as "
-        "the model, or use the release of hvqcodec that made the file"
+        "this package: pass the path of its .safetensors file, its card beside it, or its "
+        "hub:organisation/name as the model, or use the release of hvqcodec that made the file"
     )

@@ -122,7 +122,8 @@ def compare(
 
 
 def bytes_by_part(codec: Codec, data: bytes) -> dict[str, float]:
-    """Container, granularity map, z, residual and indices; what is left to whole words included."""
+    """Container, granularity map, z, residual and indices; what is left to whole words included.
+    data: without transparency and metadata."""
     budget = codec.inspect(data)
     parts = {
         "container": budget["container_bytes"],

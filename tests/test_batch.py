@@ -584,6 +584,11 @@ def test_names_that_are_no_unicode_or_end_a_line(tmp_path: Path, photos: Path) -
     assert (second.encoded, second.skipped) == (0, len(NAMES))
 
 
+def test_settings_may_hold_numbers_of_numpy() -> None:
+    one, other = (replace(SETTINGS, choices={"max_bytes": n}) for n in (900, np.int64(900)))
+    assert one.digest() == other.digest()
+
+
 def test_settings_that_come_to_the_same() -> None:
     def digest(**choices: object) -> str:
         return Settings(str(TINY), "cpu", 1, choices).digest()

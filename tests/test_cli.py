@@ -357,6 +357,8 @@ BAD_CALLS = {
     "encode good.hvq --model TINY": (2, "good.hvq is encoded already"),
     "decode photo.png --model TINY": (1, "photo.png: not an .hvq file"),
     f"{ENCODE} --sharper": (2, "No such option"),
+    "encode photo.png -o new/ --model TINY": (2, "new/ names a folder: give the name of a file"),
+    "decode good.hvq -o new/ --model TINY": (2, "new/ names a folder: give the name of a file"),
     f"{ENCODE} --rate 0": (2, "bpp (--rate) must be a positive number"),
     f"{ENCODE} --rate -0.1": (2, "bpp (--rate) must be a positive number"),
     f"{ENCODE} --rate nan": (2, "bpp (--rate) must be a positive number"),

@@ -238,6 +238,11 @@ def test_what_is_no_ordinary_file_is_not_to_be_overwritten(tmp_path: Path) -> No
         check_output(Path(os.devnull), tmp_path / "photo.png", False)
 
 
+def test_a_name_that_ends_like_a_folder_names_no_file() -> None:
+    with pytest.raises(FileError, match="names no file"):
+        named("photos/")
+
+
 def test_a_name_with_a_nul_names_no_file() -> None:
     with pytest.raises(FileError, match="names no file"):
         named("photo\0.png")

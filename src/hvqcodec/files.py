@@ -5,10 +5,13 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 
 from hvqcodec.errors import FileError
+
+SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
+"""What the name of a folder may end in."""
 
 
 def check_output(output: Path, source: Path, overwrite: bool) -> None:
@@ -50,7 +53,7 @@ def file_errors(path: Path) -> Iterator[None]:
 def named(path: str | PathLike[str]) -> Path:
     """Raises FileError for what can name no file."""
     found = Path(path)
-    if not found.name or "\0" in str(found):
+    if not found.name or "\0" in str(found) or fspath(path).endswith(SEPARATORS):
         raise FileError(f"{str(path)!r} names no file")
     return found
 

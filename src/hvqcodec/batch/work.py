@@ -42,7 +42,7 @@ class Settings:
             if name not in _WITHOUT_TRACE and value is not None and value is not False
             if (name, value) not in (("effort", DEFAULT_EFFORT), ("quality", DEFAULT_QUALITY))
         }
-        text = json.dumps([weights, given], sort_keys=True)
+        text = json.dumps([weights, given], sort_keys=True, default=int)  # numpy's integers
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

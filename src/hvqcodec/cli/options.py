@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from hvqcodec.choices import DEFAULT_EFFORT, Choices, Effort
 from hvqcodec.errors import FileError
-from hvqcodec.files import read_file, write_atomically
+from hvqcodec.files import SEPARATORS, read_file, write_atomically
 from hvqcodec.limits import MAX_PIXELS
 from hvqcodec.models import cards
 from hvqcodec.rate import check_choices
@@ -46,7 +46,18 @@ def parse_ratios(
 
 
 INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
-OUTPUT = click.Path(dir_okay=False, allow_dash=True, path_type=Path)
+
+
+class OutputPath(click.Path):
+    """Of a file. A Path no longer tells that its name ended like that of a folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and value.endswith(SEPARATORS):
+            self.fail(f"{value} names a folder: give the name of a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+OUTPUT = OutputPath(dir_okay=False, allow_dash=True, path_type=Path)
 
 device_option = click.option(
     "--device", default="cpu", show_default=True, help="Of the networks: cpu, cuda, cuda:1, ..."

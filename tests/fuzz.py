@@ -4,11 +4,12 @@
     python -m tests.fuzz corpus -max_total_time=7200 -timeout=5 -rss_limit_mb=8192
 
 Arguments are libFuzzer's; the instruments take 2 KiB an input, hence the high limit. What it
-finds is to become a regression test. Inputs that are no container become payload, tone and residual
-of one, and every checksum is made good, so that the fuzzer is not held up by them.
+finds is to become a regression test. Inputs that are no container become payload, tone, residual
+and metadata of one, and every checksum is made good, so that the fuzzer is not held up by them.
 """
 
 import sys
+import warnings
 import zlib
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ with atheris.instrument_imports(include=["hvqcodec"]):
     from hvqcodec import Codec, HvqError
     from hvqcodec.bitstream import Bitstream, Section
     from hvqcodec.entropy.corrections import sealed
+    from hvqcodec.saving import to_file_bytes
 
 from tests.helpers import CONTEXT, TINY
 from tests.mutations import with_symbol_crc
@@ -43,11 +45,18 @@ def one_input(data: bytes) -> None:
     decode(codec, with_payload(codec, number, body))
     for kind in (Section.TONE, Section.RESIDUAL):
         decode(codec, with_correction(codec, number, kind, body))
+    for kind in (Section.ICC, Section.EXIF, Section.XMP):
+        sections = SOUND[number].sections | {kind: zlib.compress(body)}
+        decode(codec, replace(SOUND[number], sections=sections).to_bytes())
 
 
 def decode(codec: Codec, data: bytes) -> None:
+    """To an array, and to files of other formats with all of its metadata."""
     try:
         codec.decompress(data, "numpy", max_pixels=MEGAPIXEL)
+        image = codec.decompress(data, max_pixels=MEGAPIXEL)
+        for suffix in (".png", ".jpg", ".tif"):
+            to_file_bytes(image, suffix)
     except HvqError:
         return
 
@@ -86,5 +95,6 @@ def with_correction(codec: Codec, number: int, kind: Section, body: bytes) -> by
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     atheris.Setup(sys.argv, one_input)
     atheris.Fuzz()

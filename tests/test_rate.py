@@ -155,7 +155,7 @@ def test_other_qualities_are_refused(quality: float) -> None:
 @pytest.mark.parametrize("value", [0, -0.0, -1, math.nan, math.inf, -math.inf])
 def test_other_sizes_are_refused(name: str, value: float) -> None:
     with pytest.raises(
-        RateError, match=rf"{name}( \(--rate\))? must be a positive number, not {value}"
+        RateError, match=rf"^{name} \(--[a-z-]+\) must be a positive number, not {value}$"
     ):
         check(**{name: value})
 

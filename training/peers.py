@@ -16,7 +16,7 @@ PATIENCE = timedelta(minutes=30)
 
 
 class Peers:
-    """One process's place among all. Raises RuntimeError where another is gone."""
+    """One process's place among all. Raises SystemExit where another is gone."""
 
     def __init__(self, rank: int, count: int, folder: Path) -> None:
         """rank: from 0. folder: that all share, empty at first."""
@@ -35,7 +35,10 @@ class Peers:
         whether any of them has the wish."""
         tensors = [t for t in state if t.is_floating_point()]
         flat = torch.cat([torch.tensor([float(wish)]), *(t.flatten().cpu() for t in tensors)])
-        distributed.all_reduce(flat)
+        try:
+            distributed.all_reduce(flat)
+        except RuntimeError as error:
+            raise SystemExit(f"one of the {self.count} processes is gone ({error})") from error
         flat /= self.count
         for tensor, mean in zip(tensors, flat[1:].split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))

@@ -47,7 +47,7 @@ def card_text(name_or_path: str | PathLike[str]) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(
-            f"{path}: the card of the model, which lies beside it, cannot be read ({error})"
+            f"{path}: the card of the model cannot be read, which lies beside it ({error})"
         ) from error
 
 

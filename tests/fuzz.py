@@ -3,8 +3,8 @@
     pip install atheris
     python -m tests.fuzz corpus -max_total_time=7200 -timeout=5 -rss_limit_mb=8192
 
-Arguments are libFuzzer's; the instruments take 2 KiB an input, hence the high limit. What it
-finds is to become a regression test. Inputs that are no container become payload, tone, residual
+Arguments are libFuzzer's; the instruments take up to 0.4 MiB an input, hence the high limit. What
+it finds is to become a regression test. Inputs that are no container become payload, tone, residual
 and metadata of one, and every checksum is made good, so that the fuzzer is not held up by them.
 """
 

@@ -95,35 +95,30 @@ def test_results_are_of_the_kind_asked_for(codec: Codec, coded: bytes) -> None:
     assert torch.equal(tensor, torch.from_numpy(array).permute(2, 0, 1))
 
 
-def test_a_model_is_loaded_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crop: Pixels
-) -> None:
-    model = Path(shutil.copy(TINY, tmp_path))
-    shutil.copy(TINY.with_suffix(".json"), tmp_path)
-    loaded, load = [], Codec.load
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is loaded from now on."""
+    names, load = list[str](), Codec.load
 
     def count(name: str, *, device: str) -> Codec:
-        loaded.append(name)
+        names.append(name)
         return load(name, device=device)
 
     monkeypatch.setattr(Codec, "load", count)
+    return names
+
+
+def test_a_model_is_loaded_once(tmp_path: Path, loaded: list[str], crop: Pixels) -> None:
+    model = Path(shutil.copy(TINY, tmp_path))
+    shutil.copy(TINY.with_suffix(".json"), tmp_path)
     data = compress(crop, model=model)
     assert compress(crop, model=str(model)) == data
     decompress(data, model=model)
     assert loaded == [str(model)]
 
 
-def test_threads_that_come_first_share_a_model(
-    crop: Pixels, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_that_come_first_share_a_model(loaded: list[str], crop: Pixels) -> None:
     facade._loaded.clear()
-    loaded, load = [], Codec.load
-
-    def count(name: str, *, device: str) -> Codec:
-        loaded.append(name)
-        return load(name, device=device)
-
-    monkeypatch.setattr(Codec, "load", count)
     with ThreadPoolExecutor(4) as pool:
         files = list(pool.map(lambda _: compress(crop, model=TINY), range(4)))
     assert len(set(files)) == 1

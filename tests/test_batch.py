@@ -74,6 +74,9 @@ class TestJobs:
             ("photos/inside/a.png", "inside/a.hvq"),
             ("photos/inside/e.bmp", "photos/inside/e.hvq"),
         ]
+        # None leads out of the folder of the outputs.
+        up = find_jobs(["photos/*/../a.*"])
+        assert [(job.input, job.output) for job in up] == [("photos/inside/../a.png", "a.hvq")]
 
     def test_none_twice(self, photos: Path) -> None:
         names = [str(photos), str(photos / "a.png"), f"{photos}/inside/../*.png"]
@@ -84,6 +87,14 @@ class TestJobs:
         names = {job.output for job in find_jobs([str(photos)])}
         assert names == OUTPUTS - {"a.hvq"} | {"a.png.hvq", "a.jpg.hvq"}
 
+    def test_images_of_names_that_hold_another(self, photos: Path) -> None:
+        names = ("a.jpg", "a.png.jpg", "a.png.jpg.webp", "b.webp.png")
+        for name in names:
+            shutil.copy(photos / "b.jpg", photos / name)
+        found = {job.output for job in find_jobs([str(photos)])}
+        expected = {"a.png.hvq", "a.jpg.hvq", "a.png.jpg.hvq", "a.png.jpg.webp.hvq", "b.webp.hvq"}
+        assert found == OUTPUTS - {"a.hvq"} | expected
+
     def test_two_of_one_place_are_refused(self, photos: Path) -> None:
         names = [str(photos / "a.png"), str(photos / "inside" / "a.png")]
         with pytest.raises(FileError, match=r"would both become a\.png\.hvq"):
@@ -92,6 +103,9 @@ class TestJobs:
     def test_nothing_found(self, tmp_path: Path) -> None:
         for name in (str(tmp_path), f"{tmp_path}/*.png", "memory://nowhere/*.png"):
             with pytest.raises(FileError, match="no image is found there"):
+                find_jobs([name])
+        for name in ("", "a\0.png"):
+            with pytest.raises(FileError, match="is the name of no file"):
                 find_jobs([name])
 
     def test_of_urls(self, photos: Path) -> None:
@@ -315,6 +329,9 @@ class TestAgain:
         assert again("memory://changing", overwrite=True) == (1, 0, 0)
         assert again("memory://changing", overwrite=True) == (0, 1, 0)
         assert again(f"file://{here}") == (0, 0, 1)
+        there.pipe("/other/a.png", here.read_bytes())
+        summary = run(find_jobs(["memory://other"]), first / "memo", SETTINGS, engine=engine)
+        assert summary == Summary(total=1, failed=1)  # another photo, whose output stays
 
     def test_a_photo_that_changed(self, first: Path, photos: Path) -> None:
         """However old it says it is."""
@@ -341,12 +358,20 @@ class TestAgain:
         os.utime(photos / "a.png", (now + 10, now + 10))
         assert run(jobs, first, SETTINGS).failed == 1
 
-    def test_another_photo_of_the_same_name(self, first: Path, tmp_path: Path) -> None:
+    def test_another_photo_of_the_same_name(
+        self, first: Path, photos: Path, tmp_path: Path
+    ) -> None:
         (tmp_path / "others").mkdir()
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "others" / "a.png")
         jobs = find_jobs([str(tmp_path / "others")])
         before = outputs(first)
         assert run(jobs, first, SETTINGS) == Summary(total=1, encoded=0, skipped=0, failed=1)
+        assert outputs(first) == before
+        gone = [Job(str(tmp_path / "nowhere" / "a.png"), "a.hvq")]
+        assert run(gone, first, SETTINGS) == Summary(total=1, failed=1)
+        # What was deleted after it was coded is done.
+        (photos / "a.png").unlink()
+        assert run([Job(str(photos / "a.png"), "a.hvq")], first, SETTINGS).skipped == 1
         assert outputs(first) == before
 
     def test_a_file_that_was_written_but_not_recorded(self, first: Path, photos: Path) -> None:

@@ -204,6 +204,13 @@ def test_one_end_at_a_file(folder: Path, coded: bytes) -> None:
     assert call(folder, "decode", "a.hvq", "-o", "-", *MODEL).stdout.startswith(b"\x89PNG")
     info = said(call(folder, "info", "-", stdin=coded))
     assert info == said(call(folder, "info", "a.hvq"))
+    # A file of that name is one.
+    shutil.copy(folder / "photo.png", folder / "-")
+    assert said(call(folder, "encode", "./-", "-o", "b.hvq", *MODEL, stdin=b""))
+    assert (folder / "b.hvq").read_bytes() == coded
+    result = call(folder, "encode", "photo.png", "-o", "./-", "--overwrite", *MODEL)
+    assert said(result).endswith("bpp\n")
+    assert (folder / "-").read_bytes() == coded
 
 
 def test_the_report_as_json(folder: Path) -> None:

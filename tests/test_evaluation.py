@@ -86,6 +86,12 @@ def test_transparency_is_laid_over_white() -> None:
     np.testing.assert_array_equal(displayed(clear)[:, 3:], 0)
 
 
+def test_a_default_device_changes_nothing(pair: tuple[Path, Path], networks: Path) -> None:
+    expected = evaluate(*pair, perceptual=networks).figures
+    with torch.device("meta"):
+        assert evaluate(*pair, perceptual=networks).figures == expected
+
+
 def test_small_images_have_fewer_figures(astronaut: Pixels) -> None:
     measured = evaluate(astronaut[:100, :300], astronaut[100:200, :300])
     assert set(measured.figures) == {"psnr"}

@@ -1,5 +1,7 @@
 import io
+import math
 import struct
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -397,6 +399,8 @@ def test_the_limit_of_metadata_is_the_callers(codec: Codec, crop: Image.Image) -
     assert codec.decompress(data, max_metadata_bytes=1000).info["xmp"] == bytes(1000)
     with pytest.raises(TooMuchMetadataError, match="the XMP has more than 999 bytes"):
         codec.decompress(data, max_metadata_bytes=999)
+    for limit in (sys.maxsize, 1 << 80, 1000.0, math.inf):
+        assert codec.decompress(data, max_metadata_bytes=limit).info["xmp"] == bytes(1000)
 
 
 @pytest.mark.parametrize("limit", [0, -1])

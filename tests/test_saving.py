@@ -232,6 +232,21 @@ def test_xmp_that_jpeg_cannot_hold_is_left_out(photo: Pixels) -> None:
     assert Metadata.of(reopened(to_file_bytes(image, ".webp"))).xmp == most + b" "
 
 
+def test_an_orientation_in_xmp_that_jpeg_cannot_hold_is_applied(photo: Pixels) -> None:
+    xmp = XMP.replace(b"<x:", b'<tiff:Orientation="6"/><x:', 1) + b" " * MAX_JPEG_SEGMENT
+    nowhere_up = Image.Exif()
+    nowhere_up[ExifTags.Base.Make] = "Maker"
+    for exif in (b"", EXIF, nowhere_up.tobytes().removeprefix(EXIF_PREFIX)):
+        image = decoded(photo, "RGB", Metadata(exif=exif, xmp=xmp))
+        with pytest.warns(HvqWarning, match="JPEG holds no XMP"):
+            file = reopened(to_file_bytes(image, ".jpg"))
+        upright = ImageOps.exif_transpose(reopened(to_file_bytes(image, ".png")))
+        shown = ImageOps.exif_transpose(file)
+        assert shown.size == upright.size
+        assert_close(shown, np.asarray(upright), ".jpg")
+        assert Metadata.of(file).exif == exif
+
+
 @pytest.mark.parametrize("tag", [(0x0112, 3, 1, 0), (0x0112, 4, 1, 6), (0x010F, 3, 1, 5)])
 def test_tags_that_libtiff_refuses_stop_nothing(photo: Pixels, tag: tuple[int, ...]) -> None:
     exif = b"II*\0\x08\0\0\0" + directory("<", [tag], 0)

@@ -3,15 +3,18 @@
 import os
 import pty
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
 from hvqcodec.batch import Record, Summary
 from hvqcodec.cli import terminal
 from hvqcodec.cli.many import counting_bar
-from hvqcodec.cli.terminal import progress_bar
+from hvqcodec.cli.terminal import OneLine, progress_bar
+from hvqcodec.errors import notice
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> str:
@@ -71,6 +74,32 @@ def test_a_batch_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "photos/s, 1 skipped, 1 failed" in text
     # The failure has a line of its own, off that of the bar.
     assert "\r\x1b[KError: c.png: no image\r\n" in text
+
+
+@click.group(cls=OneLine)
+def command() -> None:
+    """Of commands that go on after a notice."""
+
+
+@command.command()
+def serve() -> None:
+    with progress_bar("serving") as progress:
+        progress(0.5)
+        notice("a photo is odd")
+        warnings.warn("the inside of a file is odd", stacklevel=1)
+        click.echo("answered", err=True)
+
+
+def test_notices_come_when_they_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "QUIET_SECONDS", 0.0)
+
+    def work() -> None:
+        with pytest.raises(SystemExit):
+            command(["serve"])
+
+    text = shown(monkeypatch, work)
+    assert "\r\x1b[KNotice: a photo is odd\r\nanswered\r\n" in text
+    assert "inside" not in text
 
 
 def test_a_batch_into_a_file_says_what_failed(

@@ -1,5 +1,6 @@
 """What an image carries beside its pixels: colour profile, EXIF, XMP, resolution."""
 
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from hvqcodec.limits import MAX_METADATA_BYTES
 
 SRGB = b"\x01"
 """The body of a colour profile that is sRGB."""
+
+MOST_INFLATED = sys.maxsize - 1
+"""All that zlib can be asked for, where a limit is none."""
 
 MAX_DPI = 65_535
 """The most that JPEG can say."""
@@ -48,7 +52,7 @@ class Metadata:
 
     @classmethod
     def from_sections(
-        cls, sections: Mapping[int, bytes], max_bytes: int = MAX_METADATA_BYTES
+        cls, sections: Mapping[int, bytes], max_bytes: float = MAX_METADATA_BYTES
     ) -> "Metadata":
         """max_bytes: of each piece. Raises BitstreamError for damaged bodies."""
         icc = sections.get(Section.ICC)
@@ -108,14 +112,14 @@ def upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def inflate(body: bytes | None, what: str, max_bytes: int) -> bytes:
+def inflate(body: bytes | None, what: str, max_bytes: float) -> bytes:
     """Nothing of None. Raises BitstreamError; never makes more than max_bytes + 1, where those
     below zero are as zero."""
     if body is None:
         return b""
     inflater = zlib.decompressobj()
     try:
-        raw = inflater.decompress(body, max(max_bytes, 0) + 1)
+        raw = inflater.decompress(body, int(min(max(max_bytes, 0), MOST_INFLATED)) + 1)
     except zlib.error as error:
         raise BitstreamError(f"the {what} is damaged") from error
     if len(raw) > max_bytes:

@@ -8,7 +8,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from hvqcodec.colour import to_srgb
 from hvqcodec.errors import ImageError, is_out_of_memory, notice
-from hvqcodec.exif import descriptive_exif, is_safe
+from hvqcodec.exif import descriptive_exif, entries, is_safe
 from hvqcodec.metadata import as_displayed, upright
 
 FORMATS = {
@@ -75,7 +75,14 @@ def to_file_bytes(image: Image.Image, suffix: str) -> bytes:
     if name == "JPEG" and len(exif) > MAX_JPEG_SEGMENT:
         notice(f"JPEG holds no EXIF of {len(exif)} bytes: it was left out")
         image, exif = upright(image), b""
-    options = _OPTIONS[name] | {"icc_profile": profile} | _tags(name, image, exif)
+    xmp = image.info.get("xmp", b"")
+    if name == "JPEG" and len(xmp) > MAX_JPEG_SEGMENT - len(XMP_NAMESPACE):
+        notice(f"JPEG holds no XMP of {len(xmp)} bytes: it was left out")
+        xmp = b""
+        if not any(entry.tag == ExifTags.Base.Orientation for entry in entries(exif)):
+            image = upright(image)  # which the XMP told
+    tags = _tags(name, image.info.get("dpi"), exif, xmp)
+    options = _OPTIONS[name] | {"icc_profile": profile} | tags
     buffer = io.BytesIO()
     try:
         image.save(buffer, name, **options)
@@ -85,16 +92,13 @@ def to_file_bytes(image: Image.Image, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def _tags(name: str, image: Image.Image, exif: bytes) -> dict[str, Any]:
+def _tags(name: str, dpi: object, exif: bytes, xmp: bytes) -> dict[str, Any]:
     """Options of Pillow that carry EXIF, XMP and resolution; a format ignores what is not its
     own."""
     tags: dict[str, Any] = {"exif": exif} if exif else {}
-    if "dpi" in image.info:
-        tags["dpi"] = image.info["dpi"]
-    xmp = image.info.get("xmp", b"")
-    if name == "JPEG" and len(xmp) > MAX_JPEG_SEGMENT - len(XMP_NAMESPACE):
-        notice(f"JPEG holds no XMP of {len(xmp)} bytes: it was left out")
-    elif xmp and name == "PNG":
+    if dpi:
+        tags["dpi"] = dpi
+    if xmp and name == "PNG":
         tags["pnginfo"] = PngImagePlugin.PngInfo()
         tags["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
     elif name == "TIFF":

@@ -8,6 +8,7 @@ began it, which alone writes.
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hvqcodec.batch.work import Job, Outcome, Settings, Worker
@@ -53,6 +54,9 @@ def encode_on_cluster(
     if not ray.is_initialized():
         ray.init(log_to_driver=False, logging_level=logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False
+    on_gpu = settings.device.startswith("cuda")
+    if on_gpu:  # Ray gives each actor one, and shows it no other
+        settings = replace(settings, device="cuda")
     blocks = max(-(-len(jobs) // MAX_BLOCK), min(len(jobs), BLOCKS_PER_WORKER * workers))
     rows = [{"number": number, "input": job.input} for number, job in enumerate(jobs)]
     encoded = data.from_items(rows, override_num_blocks=blocks).map(
@@ -60,7 +64,7 @@ def encode_on_cluster(
         fn_constructor_args=(settings,),
         compute=data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
         num_cpus=settings.threads,
-        num_gpus=1 if settings.device.startswith("cuda") else 0,
+        num_gpus=int(on_gpu),
     )
     try:
         for row in encoded.iter_rows():

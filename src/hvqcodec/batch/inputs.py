@@ -46,10 +46,15 @@ def find_jobs(names: Iterable[str | PathLike[str]]) -> list[Job]:
             found[source] = place
         seen |= {path, (file, place)}
     outputs = {source: place.with_suffix(".hvq") for source, place in found.items()}
-    shared = Counter(map(plain, outputs.values()))
-    for source, place in found.items():
-        if shared[plain(outputs[source])] > 1:
-            outputs[source] = place.with_name(f"{place.name}.hvq")
+    longer: dict[str, PurePosixPath] = {}
+    while True:  # a longer one may be what a.png.jpg has
+        shared = Counter(map(plain, outputs.values()))
+        sharing = [source for source in found if shared[plain(outputs[source])] > 1]
+        more = {s: found[s].with_name(f"{found[s].name}.hvq") for s in sharing if s not in longer}
+        if not more:
+            break
+        longer |= more
+        outputs |= more
     first: dict[str, str] = {}
     for source, output in outputs.items():
         other = first.setdefault(plain(output), source)
@@ -77,8 +82,8 @@ def expand(name: str) -> Iterator[Found]:
 
 def _expand_path(name: str) -> Iterator[Found]:
     path = Path(name)
-    if not name:
-        raise FileError("an empty name stands for no image")
+    if not name or "\0" in name:
+        raise FileError(f"{name!r} is the name of no file")
     if os.path.isdir(path):
         left_out = []
         for inside in sorted(path.rglob("*")):
@@ -101,7 +106,8 @@ def _expand_path(name: str) -> Iterator[Found]:
         base = Path(fixed_part(path.as_posix()))
         for match in sorted(glob.glob(name, recursive=True)):
             if Path(match).is_file():
-                yield match, PurePosixPath(Path(match).relative_to(base).as_posix())
+                place = PurePosixPath(Path(match).relative_to(base).as_posix())
+                yield match, PurePosixPath(place.name) if ".." in place.parts else place
 
 
 def _expand_url(name: str) -> Iterator[Found]:

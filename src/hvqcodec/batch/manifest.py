@@ -19,9 +19,9 @@ class Manifest:
     def outputs(self) -> dict[str, Record]:
         """The last record of each output that was written. Lines that are none, such as the
         last one of a run that was killed, are passed over. Raises FileError."""
-        if not self.path.exists():
-            return {}
         with file_errors(self.path):
+            if not self.path.exists():
+                return {}
             lines = self.path.read_text("utf-8", "replace").splitlines()
         found = (_record(line) for line in lines)
         return {record.output: record for record in found if record and record.error is None}

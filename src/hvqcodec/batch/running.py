@@ -91,7 +91,8 @@ def is_done(
     if record is None or record.settings != digest:
         return False
     photo = photo_digest(job, fetch)
-    if photo and record.photo and photo != record.photo:
+    # What cannot be looked at is taken to be what it was, if it is called what it was.
+    if record.input != job.input if photo is None else photo != (record.photo or photo):
         return False
     try:
         if not output.is_file():

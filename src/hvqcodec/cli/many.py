@@ -77,7 +77,7 @@ def batch(
     Started again, it goes on where it stopped. A photo that cannot be encoded does not stop
     the others; the exit status is 1 then.
     """
-    processors = os.cpu_count() or 1
+    processors = usable_processors()
     workers = workers or min(processors, MAX_WORKERS)
     jobs = find_jobs(photos)
     settings = Settings(model, device, max(1, processors // workers), choices)
@@ -100,6 +100,12 @@ def batch(
     )
     if summary.failed:
         raise click.exceptions.Exit(1)
+
+
+def usable_processors() -> int:
+    """How many this process may use, where the system tells."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextmanager
@@ -128,8 +134,6 @@ def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None
             if record and record.error:
                 lines.append(("Error", record.error))
             for kind, message in lines:
-                if not bar.hidden:
-                    click.echo("\r\x1b[K", nl=False, err=True)  # off the line of the bar
                 say(kind, message)
             bar.update(1, summary)
 

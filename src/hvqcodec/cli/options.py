@@ -1,5 +1,6 @@
 """Options that several commands share, and what they make of them."""
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -45,11 +46,17 @@ def parse_ratios(
     return fine, medium, coarse
 
 
-INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+class FilePath(click.Path):
+    """Of a file, or `STREAM`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        # A Path of ./- is one of -.
+        return path.absolute() if path == STREAM and os.fspath(value) != "-" else path
 
 
-class OutputPath(click.Path):
-    """Of a file. A Path no longer tells that its name ended like that of a folder."""
+class OutputPath(FilePath):
+    """A Path no longer tells that its name ended like that of a folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if isinstance(value, str) and value.endswith(SEPARATORS):
@@ -57,6 +64,7 @@ class OutputPath(click.Path):
         return super().convert(value, param, ctx)
 
 
+INPUT = FilePath(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 OUTPUT = OutputPath(dir_okay=False, allow_dash=True, path_type=Path)
 
 device_option = click.option(

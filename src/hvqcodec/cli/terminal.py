@@ -21,13 +21,10 @@ class OneLine(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         kwargs["standalone_mode"] = False
-        # Pillow's own warnings speak of the inside of files, not of what was done.
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings():
             warnings.simplefilter("always")
+            warnings.showwarning = show_notice
             status = self._run(*args, **kwargs)
-        for warning in caught:
-            if issubclass(warning.category, HvqWarning):
-                say("Notice", str(warning.message))
         sys.exit(status)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -61,7 +58,15 @@ class OneLine(click.Group):
         return fault[0]
 
 
+def show_notice(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Other warnings, such as Pillow's, speak of the inside of files, not of what was done."""
+    if issubclass(category, HvqWarning):
+        say("Notice", str(message))
+
+
 def say(kind: str, message: str) -> None:
+    if is_watched():
+        click.echo("\r\x1b[K", nl=False, err=True)  # off the line of a bar
     click.echo(f"{kind}: {' '.join(message.split())}", err=True)
 
 

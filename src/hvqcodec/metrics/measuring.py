@@ -68,7 +68,7 @@ class Metrics:
 
 def to_tensor(pixels: Pixels) -> Tensor:
     """(H, W, 3) of 0 to 255 -> (1, 3, H, W) of [0, 1]."""
-    return torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
+    return torch.tensor(pixels, device="cpu").permute(2, 0, 1)[None].float() / 255
 
 
 def packaged_lpips() -> Distance:

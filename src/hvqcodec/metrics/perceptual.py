@@ -81,8 +81,8 @@ class LPIPS(PerceptualDistance):
 
     def __init__(self, weights: Path) -> None:
         super().__init__(weights)
-        self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).view(3, 1, 1))
-        self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(3, 1, 1))
+        for name, values in ("shift", [-0.030, -0.088, -0.188]), ("scale", [0.458, 0.448, 0.450]):
+            self.register_buffer(name, torch.tensor(values, device="cpu").view(3, 1, 1))
 
     def tap_weight(self, tap: int) -> Tensor:
         weight: Tensor = getattr(self, f"lin{tap}_weight")
@@ -123,11 +123,12 @@ def load_perceptual(folder: Path | None) -> tuple[LPIPS | None, DLP | None]:
 
     Raises ModelError for a folder that holds neither, and for damaged weights.
     """
-    lpips = folder / "lpips_alex.safetensors" if folder else None
-    dlp = folder / "tiny_darknet.safetensors" if folder else None
-    if lpips and dlp and not (lpips.exists() or dlp.exists()):
+    if folder is None:
+        return None, None
+    lpips, dlp = folder / "lpips_alex.safetensors", folder / "tiny_darknet.safetensors"
+    if not (lpips.exists() or dlp.exists()):
         raise ModelError(f"{folder} holds neither {lpips.name} nor {dlp.name}")
     return (
-        LPIPS(lpips).eval() if lpips and lpips.exists() else None,
-        DLP(dlp).eval() if dlp and dlp.exists() else None,
+        LPIPS(lpips).eval() if lpips.exists() else None,
+        DLP(dlp).eval() if dlp.exists() else None,
     )

@@ -42,7 +42,7 @@ class Ssimulacra2:
             if scale:
                 linear = [self.package.downsample(plane, 2, 2) for plane in linear]
             similarity.scales.append(self.compare(*map(self.to_xyb, linear)))
-        return torch.tensor([similarity.score()])
+        return torch.tensor([similarity.score()], device="cpu")
 
     def compare(self, a: Plane, b: Plane) -> object:
         """The errors at one scale."""

@@ -23,7 +23,7 @@ def granularity_overlay(levels: NDArray[np.uint8], width: int, height: int) -> I
     stands for; for an image of so many pixels."""
     sides = {COARSE: 2 * CELL, MEDIUM: CELL, FINE: CELL // 2}
     grown = levels.repeat(CELL, 0).repeat(CELL, 1)
-    rows, columns = np.indices(grown.shape)
+    rows, columns = np.ogrid[: grown.shape[0], : grown.shape[1]]
     picture = np.empty((*grown.shape, 3), np.uint8)
     for level, side in sides.items():
         edge = (rows % side == 0) | (columns % side == 0)

@@ -9,6 +9,7 @@ import sys
 import tarfile
 from argparse import Namespace
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,12 @@ from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
 from tests.helpers import TESTS, TINY, Pixels, psnr, symbols_of
-from training import checkpoint, export, tables, train
+from training import average, checkpoint, export, tables, train
 from training.data import batches, load_photos, random_crop, smoothed
 from training.masks import EncoderMaps, random_lambdas, random_map, random_maps
 from training.objective import Distortion, Weights, moved
 from training.optimisers import orthogonalise
-from training.peers import MEET_EVERY
+from training.peers import MEET_EVERY, Peers
 from training.survey import scenes, survey
 from training.validate import validate
 
@@ -216,6 +217,51 @@ def test_peers_go_on_from_the_mean_of_their_weights(photos: Path, tmp_path: Path
         assert all((first[name] != other[name]).any() for name in momenta), "crops of their own"
 
 
+def meeting(rank: int, folder: str) -> None:
+    """What one of two processes has at first, and after a meeting, into a file."""
+    peers = Peers(rank, 2, Path(folder))
+    state = [torch.full((2, 3), 4.0 + rank), torch.tensor(7 + rank)]
+    peers.begin(state)
+    begun = [t.clone() for t in state]
+    state[0] += rank
+    wish = peers.meet(state, wish=rank == 1)
+    torch.save([begun, state, wish], Path(folder) / f"{rank}.pt")
+    peers.part()
+
+
+def test_a_meeting_makes_the_mean_and_hears_each_wish(tmp_path: Path) -> None:
+    context = get_context("spawn")
+    processes = [context.Process(target=meeting, args=(r, str(tmp_path))) for r in (0, 1)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    for rank in (0, 1):
+        begun, met, wish = torch.load(tmp_path / f"{rank}.pt")
+        assert begun[0].unique().tolist() == [4.0]
+        assert met[0].unique().tolist() == [4.5]
+        assert (begun[1], met[1]) == (7, 7)
+        assert wish
+
+
+def test_a_peer_that_comes_later_goes_on_from_where_the_first_is(
+    photos: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    finish(start(photos, run, "--budget-steps", "3"))
+    before, _ = checkpoint.load(run / "checkpoint")
+    finish(start(photos, run, "--peers", "2", "--budget-steps", "5"))
+    after, _ = checkpoint.load(run / "checkpoint")
+    other, facts = checkpoint.load(run / "peer-1" / "checkpoint")
+    assert facts["steps"] == 3 + MEET_EVERY
+    raw = [name for name in before if name.startswith("raw.") and before[name].is_floating_point()]
+    begun, gone = (torch.cat([t[n].flatten() for n in raw]) for t in (before, after))
+    # Halfway to what has nothing in common with it are 0.7.
+    assert (gone - begun).norm() / begun.norm() < 0.2
+    assert all(torch.equal(after[name], other[name]) for name in raw)
+
+
 def test_where_a_peer_is_gone_the_others_stop(photos: Path, tmp_path: Path) -> None:
     process = start(photos, tmp_path / "run", "--peers", "2", "--budget-steps", "1000000")
     assert process.stdout is not None
@@ -226,6 +272,22 @@ def test_where_a_peer_is_gone_the_others_stop(photos: Path, tmp_path: Path) -> N
     _, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert err.startswith("one of the 2 processes is gone")
+
+
+def test_a_mean_goes_on(options: Namespace) -> None:
+    average.main([str(options.run / "checkpoint"), f"{TINY}=1", f"{TINY}=1"])
+    trainer = train.Trainer(options)
+    expected = load_model(TINY).networks.synthesis.state_dict()
+    for name, value in trainer.model.synthesis.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-3, rtol=0)
+    trainer.step(next(batches(load_photos(options.photos), 4, 64, 0)))
+    trainer.save()
+    assert checkpoint.load(options.run / "checkpoint")[1]["steps"] == 1
+
+
+def test_faults_of_the_thread_that_makes_crops_are_told() -> None:
+    with pytest.raises(ValueError, match="high <= 0"):
+        next(batches([], 4, 64, 0))
 
 
 def test_no_minutes_left_saves_at_once(options: Namespace) -> None:
@@ -661,9 +723,13 @@ def test_a_run_too_short_for_a_model_is_exported_or_refused(
 ) -> None:
     """Seven steps leave nearly all codes with one index."""
     output = tmp_path / "model.safetensors"
+    refusal = ""
     try:
         export_of(finished, photos, output)
-    except SystemExit:
+    except SystemExit as error:
+        refusal = str(error)
+    if refusal:
+        assert "cost more than 0.5 %" in refusal
         assert not list(tmp_path.iterdir())
     else:
         assert Codec.load(output).model.card["training"]["runs"][-1]["steps"] == 7

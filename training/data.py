@@ -80,7 +80,7 @@ def batches(
 ) -> Iterator[Tensor]:
     """Endless batches (B, 3, size, size) of RGB in [0, 1], made ahead in a thread. smooth: the
     share of crops that is `smoothed`."""
-    ready: queue.Queue[Tensor] = queue.Queue(maxsize=8)
+    ready: queue.Queue[Tensor | Exception] = queue.Queue(maxsize=8)
 
     def produce() -> None:
         rng = np.random.default_rng(seed)
@@ -91,6 +91,15 @@ def batches(
                 crops = [smoothed(c, rng) if rng.random() < smooth else c for c in crops]
             ready.put(torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255))
 
-    threading.Thread(target=produce, daemon=True).start()
+    def produce_or_tell() -> None:
+        try:
+            produce()
+        except Exception as error:  # which else nobody would see
+            ready.put(error)
+
+    threading.Thread(target=produce_or_tell, daemon=True).start()
     while True:
-        yield ready.get()
+        made = ready.get()
+        if isinstance(made, Exception):
+            raise made
+        yield made

@@ -58,7 +58,7 @@ def integer_layer(layer: nn.Conv2d | nn.Linear, input_bits: int) -> tuple[Intege
     weight = layer.weight.detach().double()
     if weight.ndim == 2:
         weight = weight[:, :, None, None]
-    bits = math.floor(math.log2(32767 / weight.abs().max().item()))
+    bits = math.floor(math.log2(32767 / max(weight.abs().max().item(), 1e-3)))
     return IntegerConv(
         (weight * 2.0**bits).round().to(torch.int16),
         (layer.bias.detach().double() * 2.0 ** (bits + input_bits)).round().long(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from multiprocessing.pool import Pool
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from hvqcodec.entropy.constants import LATENT_MAX
@@ -314,7 +314,3 @@ class Objective:
 
 def bits_per_pixel(report: dict[str, float]) -> float:
     return sum(v for k, v in report.items() if k.startswith(("index", "z")))
-
-
-def trainable(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())

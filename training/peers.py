@@ -2,7 +2,8 @@
 every few steps all go on from the mean of their weights (local SGD: Stich 2019, arXiv 1805.09767).
 On processors, several with one thread each make better use of the cores than one with several."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,15 +31,31 @@ class Peers:
         )
 
     @torch.no_grad()
+    def begin(self, state: Iterable[Tensor]) -> None:
+        """Make every tensor that of the first, in place: the mean of models that have nothing in
+        common is none."""
+        with self.together():
+            for tensor in state:
+                told = tensor.cpu().contiguous()
+                distributed.broadcast(told, 0)
+                tensor.copy_(told)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """While all wait for each other."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise SystemExit(f"one of the {self.count} processes is gone ({error})") from error
+
+    @torch.no_grad()
     def meet(self, state: Iterable[Tensor], wish: bool) -> bool:
         """Wait for all, make every tensor of real numbers the mean of theirs, in place, and tell
         whether any of them has the wish."""
         tensors = [t for t in state if t.is_floating_point()]
         flat = torch.cat([torch.tensor([float(wish)]), *(t.flatten().cpu() for t in tensors)])
-        try:
+        with self.together():
             distributed.all_reduce(flat)
-        except RuntimeError as error:
-            raise SystemExit(f"one of the {self.count} processes is gone ({error})") from error
         flat /= self.count
         for tensor, mean in zip(tensors, flat[1:].split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(mean.view_as(tensor))

@@ -171,8 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"there is a model {options.keep_as!r} already")
     metrics = Metrics(options.perceptual)
     network = metrics.distances.get("lpips")
-    if not isinstance(network, LPIPS):
-        parser.error(f"{options.perceptual} holds no lpips_alex.safetensors")
+    if not isinstance(network, LPIPS) or "dlp" not in metrics.distances:
+        parser.error(f"{options.perceptual} does not hold the networks of both LPIPS and DLP")
     metrics.distances["lpips_anywhere"] = anywhere(network)
     with tempfile.TemporaryDirectory() as folder:
         photos = []

@@ -31,7 +31,7 @@ from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
 from training import checkpoint
 from training.data import Photo, batches, load_photos
-from training.objective import Distortion, Objective, Weights, bits_per_pixel, trainable
+from training.objective import Distortion, Objective, Weights, bits_per_pixel
 from training.optimisers import make_optimisers
 from training.peers import MEET_EVERY, Peers
 from training.precision import fast_dtype
@@ -172,7 +172,8 @@ def start_from(
 
 class Trainer:
     """A run: model, optimisers, objective and schedule, from a checkpoint if there is one. A
-    stage of its own kind overrides `learns` and `loss`, and what it adds to a checkpoint."""
+    stage of its own kind overrides `learns`, and with `tensors` and `restore` what a checkpoint
+    has."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -239,8 +240,9 @@ class Trainer:
         parameters = dict(self.model.named_parameters())
         for name, optimiser in self.optimisers.items():
             checkpoint.restore_optimiser(name, optimiser, parameters, tensors)
-        self.objective.code_bits = torch.tensor(facts["code_bits"], device=self.device)
-        self.objective.usage = tensors["usage"].to(self.device)
+        if "usage" in tensors:  # a mean has none
+            self.objective.code_bits = torch.tensor(facts["code_bits"], device=self.device)
+            self.objective.usage = tensors["usage"].to(self.device)
 
     def tensors(self) -> dict[str, Tensor]:
         """Of a checkpoint."""
@@ -317,7 +319,8 @@ class Trainer:
         options.run.mkdir(parents=True, exist_ok=True)
         seed = options.seed + self.progress.steps
         source = batches(photos, options.batch, options.crop, seed, options.smooth)
-        self.log(photos=len(photos), validation=len(held_out), parameters=trainable(self.model))
+        parameters = sum(p.numel() for p in self.model.parameters())
+        self.log(photos=len(photos), validation=len(held_out), parameters=parameters)
         begin = last = time.monotonic()
         saved = validated = begin
         reports: dict[str, list[float]] = {}
@@ -356,6 +359,14 @@ class Trainer:
         if held_out and not stop.is_set():
             self.validate(held_out)
 
+    def join(self, peers: Peers) -> None:
+        """Go on from where the first is: a peer may have no checkpoint, or an older one."""
+        self.peers = peers
+        clock = torch.tensor([self.progress.steps, self.progress.seconds], dtype=torch.float64)
+        peers.begin([clock, *self.model.state_dict().values(), *self.average.values()])
+        steps, seconds = clock.tolist()
+        self.progress = Progress(int(steps), seconds)
+
     def is_over(self, taken: int, wish: bool) -> bool:
         """taken: steps so far. Among peers the wish of one is what all do, where they meet."""
         if self.peers is None:
@@ -383,6 +394,8 @@ def start(trainer: type[Trainer], options: argparse.Namespace) -> None:
             train_among(trainer, options, 0, name)
             for other in others:
                 other.join()
+                if other.exitcode:
+                    raise SystemExit(f"a peer ended with status {other.exitcode}")
         finally:
             for other in others:
                 other.kill()
@@ -416,7 +429,8 @@ def train_alone(
     with pool or nullcontext():
         run = trainer(options)
         run.objective.menders = pool
-        run.peers = peers
+        if peers:
+            run.join(peers)
         run.run(photos, held_out)
 
 

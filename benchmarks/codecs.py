@@ -65,8 +65,8 @@ def pillow(name: str, threads: int | None = None) -> Contender:
     return Contender(name, qualities, encode, lambda data: Image.open(io.BytesIO(data)))
 
 
-def hvq(model: str | None, rates: Sequence[float], effort: Effort = DEFAULT_EFFORT) -> Contender:
-    codec = Codec.load(model) if model else Codec.load()
+def hvq(model: str, rates: Sequence[float], effort: Effort = DEFAULT_EFFORT) -> Contender:
+    codec = Codec.load(model)
 
     def encode(image: Image.Image, bpp: float) -> bytes:
         try:

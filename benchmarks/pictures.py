@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from hvqcodec import Codec
+from hvqcodec.models.cards import DEFAULT
 from hvqcodec.report.overlays import bits_overlay, granularity_overlay
 from hvqcodec.report.rivals import OPTIONS, best_within
 
@@ -48,9 +49,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--model", help="name or path; the embedded one without it")
+    parser.add_argument("--model", default=DEFAULT, help="name or path")
     options = parser.parse_args()
-    codec = Codec.load(options.model) if options.model else Codec.load()
+    codec = Codec.load(options.model)
     rows = [compared(codec, name, corner) for name, corner in CROPS.items()]
     sheet(rows).save(options.folder / "comparison.jpg", quality=88)
     sheet([mapped(codec)]).save(options.folder / "granularity.jpg", quality=85)

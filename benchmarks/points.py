@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.codecs import Contender, UnreachableError
-from hvqcodec.metrics import Pixels
+from hvqcodec.arrays import Pixels
 from training.data import read_photo
 
 Measure = Callable[[Pixels, Pixels], dict[str, float]]

@@ -29,6 +29,7 @@ from benchmarks.rate_checks import print_deviations, print_ladder
 from hvqcodec.choices import DEFAULT_EFFORT, Effort
 from hvqcodec.errors import MissingError
 from hvqcodec.metrics import LOWER_IS_BETTER, MIN_SIDE, TITLES, Metrics
+from hvqcodec.models.cards import DEFAULT
 from hvqcodec.optional import require
 from training.data import SUFFIXES, read_photo
 
@@ -75,7 +76,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photos", type=Path, nargs="+", help="files and folders")
-    parser.add_argument("--model", help="name or path; the embedded one without it")
+    parser.add_argument("--model", default=DEFAULT, help="name or path")
     parser.add_argument("--perceptual", type=Path, help="folder with the LPIPS and DLP networks")
     rates = parser.add_mutually_exclusive_group()
     rates.add_argument(

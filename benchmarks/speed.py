@@ -19,6 +19,7 @@ from PIL import Image
 
 from hvqcodec import Codec, timing
 from hvqcodec.choices import DEFAULT_EFFORT, Effort
+from hvqcodec.models.cards import DEFAULT
 from training.data import read_photo
 
 ENTROPY_STEPS = ("tables", "range coding")
@@ -34,7 +35,7 @@ def main() -> None:
         photo = Image.fromarray(read_photo(options.photo))
     except OSError as error:
         sys.exit(f"{options.photo} is not a readable photo: {error}")
-    codec = Codec.load(options.model) if options.model else Codec.load()
+    codec = Codec.load(options.model)
 
     def coded() -> bytes:
         return codec.compress(photo, bpp=options.bpp, effort=options.effort)
@@ -58,7 +59,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("photo", type=Path)
-    parser.add_argument("--model", help="name or path; the embedded one without it")
+    parser.add_argument("--model", default=DEFAULT, help="name or path")
     parser.add_argument("--bpp", type=float, default=0.2)
     parser.add_argument("--effort", choices=get_args(Effort), default=DEFAULT_EFFORT)
     parser.add_argument("--repeat", type=int, default=5)

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save
 from skimage import data
 
 from hvqcodec import Codec
 from hvqcodec.alpha import unpack_alpha
+from hvqcodec.arrays import Pixels
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.codec import corrections_of
 from hvqcodec.entropy.constants import LATENT_MAX
@@ -39,8 +39,6 @@ from hvqcodec.metadata import Metadata
 
 SYMBOLS, NORMATIVE = "symbols.json", "normative.safetensors"
 PREFIX = "normative."
-
-Pixels = NDArray[np.uint8]
 
 
 def symbols_digest(symbols: Symbols) -> str:

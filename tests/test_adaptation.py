@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmarks import adaptation as adaptation_benchmark
 from hvqcodec import Codec
+from hvqcodec.arrays import Floats
 from hvqcodec.bitstream import Bitstream, Scope
 from hvqcodec.entropy.adaptation import (
     CELL_MAX,
@@ -29,7 +30,6 @@ from hvqcodec.entropy.adaptation import (
     Places,
 )
 from hvqcodec.entropy.context import turns
-from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.symbol_coding import adaptation_of, index_frequencies, index_maps
 from hvqcodec.entropy.tables import IndexTables
 from tests.helpers import TINY, Pixels, assert_same_symbols, recoded, symbols_of

@@ -10,7 +10,8 @@ from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
 from benchmarks.bd_rate import bd_rate, pchip
-from hvqcodec.metrics import Metrics, Pixels, to_tensor
+from hvqcodec.arrays import Pixels
+from hvqcodec.metrics import Metrics, to_tensor
 from hvqcodec.metrics.ssimulacra import WINDOW, Ssimulacra2
 
 SHARED = Path(__file__).parents[2] / "shared"

@@ -10,7 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hvqcodec import BitstreamError, Codec
-from hvqcodec.entropy.range_coding import Decoder, Encoder, Floats, Ints, fixed_model
+from hvqcodec.arrays import Floats, Ints
+from hvqcodec.entropy.range_coding import Decoder, Encoder, fixed_model
 from tests import reference_decoder as reference
 
 SKEWED = [[1.0, 2, 3, 4], [1000, 1, 1, 1], [5, 0, 0, 7], [2**20, 3, 2**30, 9], [1, 1, 1, 1]]

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hvqcodec import Codec
+from hvqcodec.arrays import Floats
 from hvqcodec.encoding import Scene, analyse
 from hvqcodec.entropy.map_coding import map_costs
 from hvqcodec.granularity import COARSE, FINE, MEDIUM, Levels
 from hvqcodec.image import to_blocks
-from hvqcodec.refinement import MAP_WEIGHT, Floats, level_cost, refine
+from hvqcodec.refinement import MAP_WEIGHT, level_cost, refine
 from tests.helpers import Pixels, maps
 
 LAMBDAS = [0.3, 2.0, 6.0]

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from hvqcodec import Codec
+from hvqcodec.arrays import Floats
 from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.map_coding import CONTEXTS, MAP_TABLE_SUM
 from hvqcodec.entropy.normative import Normative
-from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.tables import EXP_LAST, ROWS, STATIC_BITS, IndexTables
 from tests import reference_decoder as reference
 from tests.helpers import Pixels, symbols_of, threads

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvqcodec.arrays import Pixels
 from hvqcodec.correction import add
 from hvqcodec.entropy.residual_coding import Residual
-from hvqcodec.image import Pixels
 from hvqcodec.residual import CELL, ResidualFitter
 
 

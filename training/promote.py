@@ -41,8 +41,9 @@ from benchmarks.codecs import Contender, hvq
 from benchmarks.frechet import Crowd, crowd_of, frechet_distance
 from benchmarks.points import Point, curve, measure
 from hvqcodec import Codec
+from hvqcodec.arrays import Pixels
 from hvqcodec.doctor import sample_picture
-from hvqcodec.metrics import Metrics, Pixels
+from hvqcodec.metrics import Metrics
 from hvqcodec.metrics.measuring import Distance
 from hvqcodec.metrics.perceptual import LPIPS
 from hvqcodec.models.cards import DEFAULT, card_of, list_models, model_path

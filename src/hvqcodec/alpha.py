@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from hvqcodec.arrays import Pixels
 from hvqcodec.errors import BitstreamError
-
-Pixels = NDArray[np.uint8]
 
 BAND = 256
 """Rows at a time, a multiple of 4."""

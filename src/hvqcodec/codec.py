@@ -9,11 +9,11 @@ from PIL import Image
 from hvqcodec import correction, rate
 from hvqcodec.allocation import allocate_by_entropy
 from hvqcodec.alpha import unpack_alpha
+from hvqcodec.arrays import Floats, Pixels
 from hvqcodec.bitstream import METADATA, Bitstream, Section
 from hvqcodec.choices import DEFAULT_EFFORT, DecodingChoices, Effort
 from hvqcodec.decoding import synthesise
 from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
-from hvqcodec.entropy.range_coding import Floats
 from hvqcodec.entropy.residual_coding import Residual
 from hvqcodec.entropy.symbol_coding import Symbols, decode_stream
 from hvqcodec.entropy.tone_coding import Tone
@@ -23,7 +23,6 @@ from hvqcodec.image import (
     ImageResult,
     ImageSource,
     Picture,
-    Pixels,
     ResultKind,
     read_picture,
     to_grey,

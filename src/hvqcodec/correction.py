@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hvqcodec.image import Pixels
-
-Ints = NDArray[np.int32]
+from hvqcodec.arrays import Ints, Pixels
 
 FRACTION = 4
 """Corrections are in units of 2^-4 of a level of 255."""

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hvqcodec.allocation import allocate
+from hvqcodec.arrays import Pixels
 from hvqcodec.decoding import synthesise
 from hvqcodec.entropy.symbol_coding import Symbols
 from hvqcodec.entropy.tables import STATIC_BITS, STATIC_SHARE
 from hvqcodec.granularity import BLOCK, COARSE, FINE, LATENT_GRID, MEDIUM, Levels, level_masks
-from hvqcodec.image import Pixels, to_signal
+from hvqcodec.image import to_signal
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.context import Context
 from hvqcodec.models.hyperprior import Hyperprior

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from hvqcodec.arrays import Pixels
     from hvqcodec.choices import Choices, DecodingChoices
     from hvqcodec.codec import Codec
-    from hvqcodec.image import ImageResult, ImageSource, Pixels, ResultKind
+    from hvqcodec.image import ImageResult, ImageSource, ResultKind
 
 Key = tuple[str, str, tuple[int, int] | None]
 """A model's name or real path, its device, and which version of the file."""

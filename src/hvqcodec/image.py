@@ -8,18 +8,16 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from hvqcodec.alpha import fill_hidden
+from hvqcodec.arrays import Pixels
 from hvqcodec.bitstream import MAX_SIDE, Mode
 from hvqcodec.colour import to_srgb
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory, notice
 from hvqcodec.limits import MAX_PIXELS, check_limit, is_too_large, too_large
 from hvqcodec.metadata import Metadata, as_displayed, upright
-
-Pixels = NDArray[np.uint8]
 
 ImageSource = Image.Image | Pixels | Tensor | str | PathLike[str] | BinaryIO | bytes
 """PIL image; (H, W) or (H, W, 1 ... 4) uint8 array; (1 ... 4, H, W) tensor of uint8 or of

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hvqcodec.arrays import Floats
 from hvqcodec.entropy.map_coding import (
     MAP_TABLE_SUM,
     flag_contexts,
@@ -24,8 +25,6 @@ SWEEPS = 4
 MAP_WEIGHT = 3.0
 """What a bit of the map counts, beside one of the codes: more than itself, since z and the
 indices are cheaper too where the map is smooth. Chosen on validation photos."""
-
-Floats = NDArray[np.float64]
 
 
 def refine(levels: Levels, cost: Floats, lambda_: Floats, tables: NDArray[np.int32]) -> Levels:

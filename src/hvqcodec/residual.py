@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from hvqcodec.entropy.range_coding import Floats
+from hvqcodec.arrays import Floats, Pixels
 from hvqcodec.entropy.residual_coding import (
     BAND_FREQUENCIES,
     LEVELS,
@@ -26,7 +26,6 @@ from hvqcodec.entropy.residual_coding import (
     step_of,
     units,
 )
-from hvqcodec.image import Pixels
 from hvqcodec.wavelet import forward
 
 TO_PLANES = np.array([[0.25, 0.5, 0.25], [0.5, 0.0, -0.5], [-0.25, 0.5, -0.25]])

@@ -6,7 +6,7 @@ bands hold dyadic fractions: the order of operations changes nothing.
 
 import numpy as np
 
-from hvqcodec.entropy.range_coding import Floats
+from hvqcodec.arrays import Floats
 
 Shape = tuple[int, int]
 Bands = tuple[Floats, Floats, Floats]

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from hvqcodec.entropy.range_coding import Floats
+from hvqcodec.arrays import Floats
 
 Places = NDArray[np.int64]
 

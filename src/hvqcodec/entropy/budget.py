@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from hvqcodec.arrays import Floats, Ints
 from hvqcodec.bitstream import WRITTEN, Scope
 from hvqcodec.entropy.map_coding import map_costs
 from hvqcodec.entropy.normative import Normative
-from hvqcodec.entropy.range_coding import Floats, Ints
 from hvqcodec.entropy.symbol_coding import (
     Symbols,
     adaptation_of,

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from hvqcodec.entropy.range_coding import Floats
+from hvqcodec.arrays import Floats
 from hvqcodec.errors import BitstreamError
 
 PLANES = 3

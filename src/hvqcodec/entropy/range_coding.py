@@ -10,10 +10,8 @@ import constriction
 import numpy as np
 from numpy.typing import NDArray
 
+from hvqcodec.arrays import Floats, Ints
 from hvqcodec.errors import BitstreamError
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int32]
 
 _FAMILY = constriction.stream.model.Categorical(perfect=False)
 

@@ -14,14 +14,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from hvqcodec.arrays import Floats, Ints
 from hvqcodec.correction import Grid
 from hvqcodec.entropy.corrections import RATIO_ONE, geometric, heads_of, sealed, unsealed
-from hvqcodec.entropy.range_coding import Decoder, Encoder, Floats
+from hvqcodec.entropy.range_coding import Decoder, Encoder
 from hvqcodec.entropy.residual_tables import ACTIVITY_EDGES, ACTIVITY_WEIGHTS, MAGNITUDES
 from hvqcodec.errors import BitstreamError
 from hvqcodec.wavelet import Bands, Shape, inverse, sizes
-
-Ints = NDArray[np.int32]
 
 LEVELS = 5
 CELLS = range(2, 7)

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hvqcodec.arrays import Floats, Ints
 from hvqcodec.bitstream import WRITTEN, Bitstream, Scope
 from hvqcodec.entropy.adaptation import (
     COUNT_ONE,
@@ -28,7 +29,7 @@ from hvqcodec.entropy.constants import LATENT_MAX, ONE
 from hvqcodec.entropy.context import around, known_planes, turns
 from hvqcodec.entropy.map_coding import decode_map, encode_map
 from hvqcodec.entropy.normative import Normative
-from hvqcodec.entropy.range_coding import Decoder, Encoder, Floats, Ints
+from hvqcodec.entropy.range_coding import Decoder, Encoder
 from hvqcodec.entropy.tables import ROWS
 from hvqcodec.errors import BitstreamError
 from hvqcodec.granularity import BLOCK, COARSE, MEDIUM, Levels, latent_support, level_masks

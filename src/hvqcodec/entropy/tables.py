@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hvqcodec.arrays import Floats
 from hvqcodec.entropy.adaptation import PIECE, PIECE_MAX, row_sums
 from hvqcodec.entropy.fixed_point import MU_LIMIT
-from hvqcodec.entropy.range_coding import Floats
 
 LOGIT_SHIFT = 25
 """Logits are summed in units of 2^-33 and used in units of 2^-8."""

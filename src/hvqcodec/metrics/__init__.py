@@ -1,6 +1,6 @@
 """How far a decoded photo is from the original."""
 
-from hvqcodec.metrics.measuring import LOWER_IS_BETTER, TITLES, Metrics, Pixels, to_tensor
+from hvqcodec.metrics.measuring import LOWER_IS_BETTER, TITLES, Metrics, to_tensor
 from hvqcodec.metrics.similarity import MIN_SIDE, ms_ssim, psnr
 
 __all__ = [
@@ -8,7 +8,6 @@ __all__ = [
     "MIN_SIDE",
     "TITLES",
     "Metrics",
-    "Pixels",
     "ms_ssim",
     "psnr",
     "to_tensor",

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 import hvqcodec.pillow  # noqa: F401  so that .hvq files are images like others
+from hvqcodec.arrays import Pixels
 from hvqcodec.bitstream import SIGNATURE
 from hvqcodec.errors import HvqWarning, ImageError, in_file
 from hvqcodec.facade import decompress
 from hvqcodec.files import read_file
 from hvqcodec.image import ImageSource, read_picture
-from hvqcodec.metrics.measuring import TITLES, Metrics, Pixels
+from hvqcodec.metrics.measuring import TITLES, Metrics
 from hvqcodec.metrics.similarity import MIN_SIDE
 from hvqcodec.saving import over_white
 

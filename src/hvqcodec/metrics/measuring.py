@@ -5,18 +5,14 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from hvqcodec.arrays import Pixels
 from hvqcodec.errors import MissingError
 from hvqcodec.metrics.perceptual import load_perceptual
 from hvqcodec.metrics.similarity import ms_ssim, psnr
 from hvqcodec.metrics.ssimulacra import Ssimulacra2
-
-Pixels = NDArray[np.uint8]
-"""(H, W, 3) RGB."""
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Of RGB in [0, 1], (1, 3, H, W) each."""

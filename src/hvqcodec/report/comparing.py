@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hvqcodec.arrays import Pixels
 from hvqcodec.codec import Codec
 from hvqcodec.errors import HvqWarning, RateError, notice
 from hvqcodec.image import ImageSource
 from hvqcodec.metrics.evaluation import displayed, finite_figures, metrics_for
-from hvqcodec.metrics.measuring import Pixels
 from hvqcodec.rate import check_choices
 from hvqcodec.report.rivals import able, best_within
 

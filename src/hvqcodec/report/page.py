@@ -10,7 +10,8 @@ from importlib import resources
 import numpy as np
 from PIL import Image
 
-from hvqcodec.metrics.measuring import LOWER_IS_BETTER, TITLES, Pixels
+from hvqcodec.arrays import Pixels
+from hvqcodec.metrics.measuring import LOWER_IS_BETTER, TITLES
 from hvqcodec.report.chart import line_chart
 from hvqcodec.report.comparing import HVQ, AtRate, Comparison
 from hvqcodec.report.overlays import bits_overlay, granularity_overlay

@@ -20,15 +20,40 @@ def bd_rate(
     The curves are means over the same photos at fixed settings. Log rate is interpolated
     as a monotone cubic of the quality and averaged over the quality that both reach.
     """
+    a, b, low, high = shared_span(rates_a, quality_a, rates_b, quality_b, lower_is_better)
+    at = low + (high - low) * (np.arange(1000) + 0.5) / 1000
+    difference = pchip(*b, at) - pchip(*a, at)
+    return float(100 * np.expm1(difference.mean()))
+
+
+def compared_rates(
+    rates_a: Sequence[float],
+    quality_a: Sequence[float],
+    rates_b: Sequence[float],
+    quality_b: Sequence[float],
+    lower_is_better: bool = False,
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The lowest and highest rate of a, and of b, that `bd_rate` compares."""
+    a, b, low, high = shared_span(rates_a, quality_a, rates_b, quality_b, lower_is_better)
+    ends = np.array([low, high])
+    (a_low, a_high), (b_low, b_high) = (np.exp(pchip(*curve, ends)).tolist() for curve in (a, b))
+    return (a_low, a_high), (b_low, b_high)
+
+
+def shared_span(
+    rates_a: Sequence[float],
+    quality_a: Sequence[float],
+    rates_b: Sequence[float],
+    quality_b: Sequence[float],
+    lower_is_better: bool,
+) -> tuple[tuple[Curve, Curve], tuple[Curve, Curve], float, float]:
+    """Both curves as of `sorted_curve`, and the ends of the quality that both reach."""
     sign = -1 if lower_is_better else 1
-    a, log_rate_a = sorted_curve(rates_a, quality_a, sign)
-    b, log_rate_b = sorted_curve(rates_b, quality_b, sign)
-    low, high = max(a[0], b[0]), min(a[-1], b[-1])
+    a, b = sorted_curve(rates_a, quality_a, sign), sorted_curve(rates_b, quality_b, sign)
+    low, high = max(a[0][0], b[0][0]), min(a[0][-1], b[0][-1])
     if low >= high:
         raise ValueError("the curves share no span of quality")
-    at = low + (high - low) * (np.arange(1000) + 0.5) / 1000
-    difference = pchip(b, log_rate_b, at) - pchip(a, log_rate_a, at)
-    return float(100 * np.expm1(difference.mean()))
+    return a, b, low, high
 
 
 def sorted_curve(

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 
 from benchmarks import plot
-from benchmarks.bd_rate import bd_rate
+from benchmarks.bd_rate import bd_rate, compared_rates
 from benchmarks.codecs import PILLOW, Contender, UnreachableError, hvq, pillow
 from benchmarks.points import Point, curve, measure, read_points, write_points, write_rows
 from benchmarks.rate_checks import print_deviations, print_ladder
@@ -201,23 +201,26 @@ def print_bd_rates(points: Sequence[Point], codecs: Sequence[str]) -> None:
     widths = [width(TITLES[m]) for m in present]
     titles = (f"{TITLES[m]:>{w}}" for m, w in zip(present, widths, strict=True))
     print(f"\nBD-rate of {subject}   " + " ".join(titles))
-    problems = {}
+    notes = []
     for anchor in anchors:
         cells = []
         for metric, w in zip(present, widths, strict=True):
+            curves = *curve(points, anchor, metric), *curve(points, subject, metric)
+            lower = metric in LOWER_IS_BETTER
             try:
-                rate = bd_rate(
-                    *curve(points, anchor, metric),
-                    *curve(points, subject, metric),
-                    lower_is_better=metric in LOWER_IS_BETTER,
-                )
-                cells.append(f"{rate:{w - 1}.1f}%")
+                cells.append(f"{bd_rate(*curves, lower_is_better=lower):{w - 1}.1f}%")
+                theirs, ours = compared_rates(*curves, lower_is_better=lower)
+                spans = f"{subject} at {span(ours)}, {anchor} at {span(theirs)} bpp"
+                notes.append(f"  {TITLES[metric]}: {spans}")
             except ValueError as error:
                 cells.append(f"{'-':>{w}}")
-                problems[f"{anchor}, {TITLES[metric]}"] = error
+                notes.append(f"  none for {anchor}, {TITLES[metric]}: {error}")
         print(f"  against {anchor:<{len(subject) + 5}}" + " ".join(cells))
-    for where, problem in problems.items():
-        print(f"  none for {where}: {problem}")
+    print("\nOver what both reach:", *notes, sep="\n")
+
+
+def span(rates: tuple[float, float]) -> str:
+    return f"{rates[0]:.3f} to {rates[1]:.3f}"
 
 
 def print_spending(points: Sequence[Point]) -> None:

@@ -258,7 +258,13 @@ def test_demo_names_its_extra(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> 
         build(codec)
 
 
-def test_view(tmp_path: Path, codec: Codec, cat: Pixels, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_view(
+    tmp_path: Path,
+    codec: Codec,
+    cat: Pixels,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     """With a viewer that writes down what it is shown."""
     (tmp_path / "photo.hvq").write_bytes(codec.compress(cat[:32, :48]))
     viewer = tmp_path / "xdg-open"
@@ -284,3 +290,9 @@ def test_view(tmp_path: Path, codec: Codec, cat: Pixels, monkeypatch: pytest.Mon
     result = call(tmp_path, "view", "photo.hvq", *MODEL)
     assert (result.returncode, result.stdout) == (1, b"")
     assert b"no viewer could be started; the picture is" in result.stderr
+    viewer.write_text("#!/bin/sh\necho tried many >&2\nexit 3\n")
+    viewer.chmod(0o755)
+    result = call(tmp_path, "view", "photo.hvq", *MODEL)
+    assert result.returncode == 1
+    assert result.stderr.startswith(b"Error: no viewer could be started; the picture is")
+    assert "tried many" not in capfd.readouterr().err

@@ -226,7 +226,8 @@ OPTIONS = {
     "--allocation entropy --ratios 0.2,0.3,0.5": {"ratios": (0.2, 0.3, 0.5)},
     "--effort fast --rate 0.12": {"effort": "fast", "bpp": 0.12},
     "--strip": {"strip": True},
-    "--tile 48 --rate 0.12": {"tile": 48, "bpp": 0.12},
+    "--tile 48 --bpp 0.12": {"tile": 48, "bpp": 0.12},
+    "-q 30": {"quality": 30},
     "--allocation rd --effort auto --device cpu": {},
 }
 
@@ -247,6 +248,8 @@ def test_an_output_with_the_name_of_another_format_is_noticed(folder: Path) -> N
     notice = "Notice: new.jpg is an .hvq file, whatever its name says\n"
     assert (result.returncode, result.stderr.decode()) == (0, notice)
     assert probe(folder / "new.jpg").width == 128
+    result = call(folder, "encode", "photo.png", "-o", "new.jxl", *MODEL)
+    assert result.stderr == b"Notice: new.jxl is an .hvq file, whatever its name says\n"
 
 
 def test_threads(folder: Path) -> None:
@@ -307,7 +310,7 @@ def test_verbose_info_says_where_the_bits_go(folder: Path, codec: Codec, coded: 
     budget = codec.inspect(coded)
     lines = said(call(folder, "info", "photo.hvq", "--verbose", *MODEL))
     static = budget["static_bits"]
-    assert re.search(rf"^static bits +{static:.0f} +instead of index bits", lines, re.MULTILINE)
+    assert re.search(rf"^static bits +{static:.0f} +that the same indices take", lines, re.MULTILINE)
     for part, amount in budget.items():
         if part == "static_bits":
             continue
@@ -565,7 +568,10 @@ def test_torch_is_loaded_only_to_code(folder: Path, coded: bytes) -> None:
 
 
 def test_version_and_help(tmp_path: Path) -> None:
-    assert succeed(tmp_path, "--version") == f"hvq, version {hvqcodec.__version__}\n"
+    version = f"hvq, version {hvqcodec.__version__}\n"
+    assert succeed(tmp_path, "--version") == version
+    module = start([sys.executable, "-m", "hvqcodec", "--version"], tmp_path)
+    assert (module.returncode, module.stdout.decode()) == (0, version)
     for flag in ("--help", "-h"):
         lines = said(call(tmp_path, flag))
         for command in ("encode", "decode", "info", "models", "completion"):

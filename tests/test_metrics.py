@@ -9,7 +9,7 @@ from scipy.interpolate import PchipInterpolator
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
-from benchmarks.bd_rate import bd_rate, pchip
+from benchmarks.bd_rate import bd_rate, compared_rates, pchip
 from hvqcodec.arrays import Pixels
 from hvqcodec.metrics import Metrics, to_tensor
 from hvqcodec.metrics.ssimulacra import WINDOW, Ssimulacra2
@@ -156,6 +156,15 @@ def test_bd_rate_counts_only_the_overlap() -> None:
     rates, quality = [0.05, 0.1, 0.2, 0.4], [24.0, 27.0, 30.0, 33.0]
     fewer = [0.8 * rate for rate in rates]
     assert bd_rate(rates[:3], quality[:3], fewer[1:], quality[1:]) == pytest.approx(-20)
+
+
+def test_the_rates_that_bd_rate_compares() -> None:
+    rates, quality = [0.05, 0.1, 0.2, 0.4], [24.0, 27.0, 30.0, 33.0]
+    spans = compared_rates(rates[:3], quality[:3], [2 * r for r in rates[1:]], quality[1:])
+    np.testing.assert_allclose(spans, ((0.1, 0.2), (0.2, 0.4)))
+    worse = [-q for q in quality]
+    spans = compared_rates(rates, worse, rates[1:], worse[1:], lower_is_better=True)
+    np.testing.assert_allclose(spans, ((0.1, 0.4), (0.1, 0.4)))
 
 
 def test_bd_rate_refuses_curves_that_do_not_overlap() -> None:

@@ -103,6 +103,20 @@ def test_a_run_gives_table_files_and_checks(folder: Path, tmp_path: Path) -> Non
     assert 10 < float(saved[1]) < 60
 
 
+def test_bd_rates_name_the_rates_that_are_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    def points(codec: str, scale: float, ms_ssim: float, *settings: int) -> list[Point]:
+        figures = ({"bpp": scale * n, "psnr": 20.0 + n, "ms_ssim": ms_ssim} for n in settings)
+        return [Point(codec, n, f) for n, f in zip(settings, figures, strict=True)]
+
+    rd.print_bd_rates(
+        points("hvq", 0.1, 0.9, 1, 2, 3) + points("jpeg", 0.2, 0.8, 2, 3, 4), ["hvq", "jpeg"]
+    )
+    out = capsys.readouterr().out
+    assert re.search(r"^  against jpeg +-(49|50)\.\d% +-$", out, re.MULTILINE)
+    assert "\n  PSNR: hvq at 0.200 to 0.300, jpeg at 0.400 to 0.600 bpp\n" in out
+    assert "\n  none for jpeg, MS-SSIM: " in out
+
+
 @pytest.mark.parametrize("name", PILLOW)
 def test_quality_and_bytes_of_a_codec_rise_along_its_settings(name: str, coffee: Pixels) -> None:
     photo = coffee[100:260, 200:360]

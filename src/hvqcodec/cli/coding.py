@@ -32,7 +32,7 @@ from hvqcodec.files import check_output
 from hvqcodec.limits import MAX_METADATA_BYTES
 from hvqcodec.models import cards
 from hvqcodec.probing import Info, probe
-from hvqcodec.saving import FORMATS, format_of, to_file_bytes
+from hvqcodec.saving import format_of, to_file_bytes
 
 
 @click.command()
@@ -64,7 +64,7 @@ def encode(
     with progress_bar("encoding") as progress:
         data = codec.compress(source, progress=progress, **choices)
     write(output, data, overwrite)
-    if output.suffix.lower() in FORMATS:
+    if output.suffix.lower() not in ("", ".hvq"):
         notice(f"{output} is an .hvq file, whatever its name says")
     info = probe(data)
     line = f"{click.format_filename(output)}: {info.file_bytes} bytes, {info.bpp:.4f} bpp"
@@ -143,7 +143,7 @@ def info(file: Path, verbose: bool, as_json: bool, model: str | None, max_pixels
         click.echo(line)
     for part, amount in budget.items():
         share = amount / (1 if part.endswith("bytes") else 8) / facts.file_bytes
-        note = "instead of index bits without hyperprior and context"
+        note = "that the same indices take with static tables"
         note = note if part == "static_bits" else f"{share:6.1%} of the file"
         click.echo(f"{part.replace('_', ' '):<16} {amount:>9.0f}  {note}")
 

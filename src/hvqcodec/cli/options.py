@@ -109,9 +109,13 @@ perceptual_option = click.option(
 )
 
 _HOW_TO_ENCODE = (
-    click.option("--quality", type=float, help="0 to 100; 50 if nothing is said."),
+    click.option("-q", "--quality", type=float, help="0 to 100; 50 if nothing is said."),
     click.option(
-        "--rate", type=float, metavar="BPP", help="Bits per pixel, met within 1 % or 16 bytes."
+        "--rate",
+        "--bpp",
+        type=float,
+        metavar="BPP",
+        help="Bits per pixel, met within 1 % or 16 bytes.",
     ),
     click.option("--max-bytes", type=int, metavar="N", help="Size of the file, never exceeded."),
     click.option(

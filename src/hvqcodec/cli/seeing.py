@@ -1,5 +1,6 @@
 """`hvq compare`, `hvq view` and `hvq demo`."""
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -105,10 +106,27 @@ def view(file: Path, model: str | None, max_pixels: int) -> None:
     stem = "decoded" if file == STREAM else file.stem
     copy = Path(tempfile.mkdtemp(prefix="hvq-")) / f"{stem}.png"
     write_atomically(copy, to_file_bytes(image, copy.suffix))
-    # Elsewhere the opener would stay until the viewer is closed.
-    if click.launch(str(copy), wait=sys.platform == "linux"):
+    if not is_opened(copy):
         raise HvqError(f"no viewer could be started; the picture is {copy}")
     click.echo(click.format_filename(copy))
+
+
+def is_opened(picture: Path) -> bool:
+    """Whether the system's viewer could be started."""
+    if sys.platform != "linux":
+        # It would stay until the viewer is closed, if one waited for it.
+        return click.launch(str(picture)) == 0
+    try:
+        # It names all browsers that it has not found.
+        done = subprocess.run(
+            ["xdg-open", picture],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 @click.command()

@@ -310,7 +310,9 @@ def test_verbose_info_says_where_the_bits_go(folder: Path, codec: Codec, coded: 
     budget = codec.inspect(coded)
     lines = said(call(folder, "info", "photo.hvq", "--verbose", *MODEL))
     static = budget["static_bits"]
-    assert re.search(rf"^static bits +{static:.0f} +that the same indices take", lines, re.MULTILINE)
+    assert re.search(
+        rf"^static bits +{static:.0f} +that the same indices take", lines, re.MULTILINE
+    )
     for part, amount in budget.items():
         if part == "static_bits":
             continue

@@ -1,8 +1,11 @@
 """What the codec can be told, by name, for those who pass it on."""
 
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from hvqcodec.tiling import Progress
+
+if TYPE_CHECKING:
+    from hvqcodec.image import ImageSource
 
 Effort = Literal["auto", "fast", "best"]
 DEFAULT_EFFORT: Effort = "auto"
@@ -17,6 +20,7 @@ class Choices(TypedDict, total=False):
     ratios: tuple[float, float, float] | None
     strict_rate: bool
     strip: bool
+    importance: "ImageSource | None"
     effort: Effort
     tile: int | None
     max_pixels: int

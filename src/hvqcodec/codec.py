@@ -17,7 +17,12 @@ from hvqcodec.entropy.budget import bit_budget, index_bits_by_cell
 from hvqcodec.entropy.residual_coding import Residual
 from hvqcodec.entropy.symbol_coding import Symbols, decode_stream
 from hvqcodec.entropy.tone_coding import Tone
-from hvqcodec.errors import BitstreamError, TooManyPixelsError, UnknownFingerprintError
+from hvqcodec.errors import (
+    BitstreamError,
+    RateError,
+    TooManyPixelsError,
+    UnknownFingerprintError,
+)
 from hvqcodec.granularity import BLOCK, MEDIUM, Levels
 from hvqcodec.image import (
     ImageResult,
@@ -28,6 +33,7 @@ from hvqcodec.image import (
     to_grey,
     to_result,
 )
+from hvqcodec.importance import cell_weights
 from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS, check_limit, is_too_large, too_large
 from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT
@@ -69,6 +75,7 @@ class Codec:
         ratios: tuple[float, float, float] | None = None,
         strict_rate: bool = False,
         strip: bool = False,
+        importance: ImageSource | None = None,
         effort: Effort = DEFAULT_EFFORT,
         tile: int | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -89,6 +96,8 @@ class Codec:
         strict_rate: raise RateError where an image cannot have so many bits per pixel (`bpp`).
         strip: drop EXIF, XMP, resolution and colour profile, after turning the image
             upright and into sRGB.
+        importance: an image of the same size, whose brightness says how much errors count there
+            when blocks share out the bits: white most, black hardly. Not with ratios.
         effort: "best" measures on three trial decodings what "fast" predicts when it chooses
             the granularity of each block, and looks for the z that makes the file smallest,
             in about three times the time; files decode as quickly. "auto" is the former up to
@@ -107,17 +116,24 @@ class Codec:
         0.2
         """
         rate.check_choices(quality, bpp, max_bytes, ratios, strict_rate)
+        if importance is not None and ratios is not None:
+            raise RateError("importance does not go with ratios, which look at no errors")
         if effort not in get_args(Effort):
             raise ValueError(f"effort must be one of {get_args(Effort)}, not {effort!r}")
         stages = Stages(as_called(progress))
         with step("read"):
             picture = read_picture(image, strip, max_pixels)
+            weights = None
+            if importance is not None:
+                weights = cell_weights(importance, picture, strip, max_pixels)
         coder = self._coder(picture, tile, stages)
         if effort == "auto":
             effort = "best" if picture.pixels <= UNTILED else "fast"
         refine = coder.refine if effort == "best" else lambda draft: draft
         if effort == "best" and ratios is None:  # which look at neither distortion nor price
             coder.measure()
+        if weights is not None:
+            coder.weigh(weights)
         fixed = coder.alpha_bytes, coder.metadata_bytes
         target = rate.target_of(bpp, max_bytes, picture.pixels, strict_rate, *fixed)
         lambda_ = rate.lambda_of_quality(quality)

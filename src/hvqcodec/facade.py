@@ -45,8 +45,8 @@ def compress(
         (H, W, 1 ... 4); tensor of uint8 or of floats in [0, 1], (1 ... 4, H, W).
     model: name, path of a `.safetensors` file, or `hub:organisation/name[@revision]`.
     choices: at most one of `quality` (0 ... 100; 50 if nothing is said), `bpp` (bits per
-        pixel), `max_bytes` and `ratios`; `strict_rate`, `strip`, `effort`, `tile`, `max_pixels`,
-        `progress`. `Codec.compress` explains them.
+        pixel), `max_bytes` and `ratios`; `strict_rate`, `strip`, `importance`, `effort`,
+        `tile`, `max_pixels`, `progress`. `Codec.compress` explains them.
     Raises ImageError, RateError and ModelError.
 
     >>> data = hvqcodec.compress(photo, bpp=0.15)

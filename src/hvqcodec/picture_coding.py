@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from hvqcodec.alpha import pack_alpha
+from hvqcodec.arrays import Floats
 from hvqcodec.bitstream import Bitstream, Mode, Section
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
@@ -49,6 +51,11 @@ class PictureCoder:
     def measure(self) -> None:
         """Choose maps, from now on, by what trial decodings show as well."""
         self.scene = self.scene.measured(self.blocks, self.tile, self.stages.half)
+
+    def weigh(self, weights: Floats) -> None:
+        """Count the distortion of each 8x8 cell so many times, from now on: (H/8, W/8)."""
+        weighed = self.scene.cell_distortion * torch.from_numpy(weights)
+        self.scene = replace(self.scene, cell_distortion=weighed)
 
     def estimated_bits(self, lambda_: float) -> float:
         """Of the codes at a lambda, quickly; z and map not counted."""

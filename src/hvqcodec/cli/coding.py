@@ -39,6 +39,12 @@ from hvqcodec.saving import format_of, to_file_bytes
 @click.argument("photo", type=INPUT)
 @click.option("-o", "--output", type=OUTPUT, help="Default: the photo's name with .hvq.")
 @encoding_choices
+@click.option(
+    "--importance",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="IMAGE",
+    help="Of the same size: errors count where it is bright, and hardly where it is black.",
+)
 @device_option
 @threads_option
 @overwrite_option

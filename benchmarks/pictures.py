@@ -4,6 +4,7 @@
 
 comparison.jpg: crops of photos, the original and JPEG, WebP, AVIF and hvq at equal bytes.
 granularity.jpg: a photo, the granularity map of its file and the bits of each block.
+importance.jpg: a face, coded without and with an importance that is bright there.
 
 The photos come with scikit-image and may be published (public domain, CC0). They are coded as a
 whole; the others get the best quality that takes no more bytes than hvq took, or their lowest
@@ -35,6 +36,8 @@ CROPS = {
 
 BPP = 0.15
 MAP_PHOTO, MAP_BPP = "astronaut", 0.12
+FACE, ELSEWHERE = (172, 20, 278, 180), 25
+"""An ellipse of `MAP_PHOTO` where the importance is 255, and what it is elsewhere."""
 OPACITY = 0.55
 """Of what is laid over the photo."""
 
@@ -55,6 +58,7 @@ def main() -> None:
     rows = [compared(codec, name, corner) for name, corner in CROPS.items()]
     sheet(rows).save(options.folder / "comparison.jpg", quality=88)
     sheet([mapped(codec)]).save(options.folder / "granularity.jpg", quality=85)
+    sheet([weighed(codec)]).save(options.folder / "importance.jpg", quality=90)
 
 
 def photo_of(name: str) -> Image.Image:
@@ -93,6 +97,20 @@ def mapped(codec: Codec) -> Row:
         "bits: dark none, yellow 40 for 8x8 pixels",
     )
     return list(zip(captions, (codec.decompress(coded), *laid), strict=True))
+
+
+def weighed(codec: Codec) -> Row:
+    """A part of a photo, the original and two files of the whole."""
+    photo = photo_of(MAP_PHOTO)
+    importance = Image.new("L", photo.size, ELSEWHERE)
+    ImageDraw.Draw(importance).ellipse(FACE, 255)
+    files = (
+        codec.compress(photo, bpp=MAP_BPP),
+        codec.compress(photo, bpp=MAP_BPP, importance=importance),
+    )
+    captions = "original", f"hvq, {len(files[0])} bytes", f"with importance, {len(files[1])} bytes"
+    images = photo, *map(codec.decompress, files)
+    return [(c, i.crop((96, 0, 384, 288))) for c, i in zip(captions, images, strict=True)]
 
 
 def sheet(rows: list[Row]) -> Image.Image:

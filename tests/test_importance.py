@@ -1,5 +1,6 @@
 """Errors that count more in some places than in others."""
 
+import warnings
 from pathlib import Path
 from typing import get_args
 
@@ -74,6 +75,13 @@ def test_it_has_the_size_of_the_pixels_as_stored(codec: Codec, face: Pixels, lef
     upright = stored.transpose(Image.Transpose.ROTATE_270)
     expected = codec.compress(turned, importance=upright, strip=True)
     assert codec.compress(photo, importance=upright, strip=True) == expected
+
+
+def test_a_mask_of_one_bit_is_no_loss(codec: Codec, face: Pixels, left: Pixels) -> None:
+    mask = Image.fromarray(left).convert("1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert codec.compress(face, importance=mask) == codec.compress(face, importance=left)
 
 
 def test_it_does_not_go_with_ratios(codec: Codec, face: Pixels, left: Pixels) -> None:

@@ -1,5 +1,6 @@
 """Images in and out: what people hand over, to RGB pixels and back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from os import PathLike
@@ -56,16 +57,22 @@ class Picture:
         return image
 
 
-def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX_PIXELS) -> Picture:
-    """strip: drop the metadata, after turning the image upright and into sRGB.
+def read_picture(
+    source: ImageSource,
+    strip: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    tell: Callable[[str], None] = notice,
+) -> Picture:
+    """strip: drop the metadata, after turning the image upright and into sRGB. tell: of what
+    is lost on the way to 8 bits of grey or RGB.
 
     Raises ImageError for what is no image of one frame, or one of more than max_pixels.
     """
     check_limit("max_pixels", max_pixels)
     if isinstance(source, Tensor):
-        return _from_pil(_from_array(_from_tensor(source)), strip, max_pixels)
+        return _from_pil(_from_array(_from_tensor(source)), strip, max_pixels, tell)
     if isinstance(source, np.ndarray):
-        return _from_pil(_from_array(source), strip, max_pixels)
+        return _from_pil(_from_array(source), strip, max_pixels, tell)
     if isinstance(source, bytes | bytearray | memoryview):
         source = BytesIO(bytes(source))
     is_path = isinstance(source, str | PathLike)
@@ -75,9 +82,9 @@ def read_picture(source: ImageSource, strip: bool = False, max_pixels: int = MAX
     name = name if isinstance(name, str | PathLike) else "the image"
     try:
         if isinstance(source, Image.Image):
-            return _from_pil(source, strip, max_pixels)
+            return _from_pil(source, strip, max_pixels, tell)
         with Image.open(Path(source) if is_path else source) as image:  # type: ignore[arg-type]
-            return _from_pil(image, strip, max_pixels)
+            return _from_pil(image, strip, max_pixels, tell)
     except FileNotFoundError:
         raise ImageError(f"{name}: no such file") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -150,7 +157,9 @@ _SCALES = {"'1'": 255, "'L;2'": 85, "'L;4'": 17}
 """By what Pillow multiplies grey samples of a PNG of fewer than 8 bits, by its name for them."""
 
 
-def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
+def _from_pil(
+    image: Image.Image, strip: bool, max_pixels: int, tell: Callable[[str], None]
+) -> Picture:
     # An MPO is a JPEG with a second picture behind the first, not an animation.
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise ImageError(
@@ -169,11 +178,11 @@ def _from_pil(image: Image.Image, strip: bool, max_pixels: int) -> Picture:
     if strip:
         image = upright(image)
     if deep:
-        notice("an image of 16 bits per channel: encoded with 8")
+        tell("an image of 16 bits per channel: encoded with 8")
     if image.mode == "1":
-        notice("an image of 1 bit per pixel: encoded as 8-bit grey")
+        tell("an image of 1 bit per pixel: encoded as 8-bit grey")
     if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
-        notice(f"an image in {image.mode}: encoded as RGB")
+        tell(f"an image in {image.mode}: encoded as RGB")
     if image.mode in ("CMYK", "LAB"):  # whose profiles fit no RGB
         image = to_srgb(image, metadata.icc).convert("RGB")
         metadata = replace(metadata, icc=b"")

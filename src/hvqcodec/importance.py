@@ -14,7 +14,7 @@ def cell_weights(source: ImageSource, picture: Picture, strip: bool, max_pixels:
 
     strip, max_pixels: as of the picture. Raises ImageError for another size.
     """
-    rgb = read_picture(source, strip, max_pixels).rgb
+    rgb = read_picture(source, strip, max_pixels, tell=lambda lost: None).rgb
     if rgb.shape != picture.rgb.shape:
         sizes = ["{1} x {0}".format(*shape) for shape in (rgb.shape, picture.rgb.shape)]
         raise ImageError(f"the importance has {sizes[0]} pixels, the image as stored {sizes[1]}")

@@ -403,7 +403,7 @@ def test_names_are_a_list_of_names(photos: Path) -> None:
     with pytest.raises(TypeError, match="a list"):
         find_jobs(str(photos))
     assert find_jobs([photos]) == find_jobs([str(photos)])
-    with pytest.raises(FileError, match="an empty name"):
+    with pytest.raises(FileError, match="the name of no file"):
         find_jobs([""])
 
 

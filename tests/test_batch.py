@@ -13,7 +13,9 @@ import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import fsspec
@@ -210,6 +212,20 @@ class TestWorker:
         fault = worker.encode("memory://one/b.png").error
         assert fault
         assert fault.startswith("memory://one/b.png: cannot be read")
+
+    def test_reads_urls_of_the_web(self, worker: Worker, photos: Path) -> None:
+        def handler(*arguments: Any) -> SimpleHTTPRequestHandler:
+            return SimpleHTTPRequestHandler(*arguments, directory=str(photos))
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever).start()
+            try:
+                (job,) = find_jobs([f"http://127.0.0.1:{server.server_port}/b.jpg"])
+                outcome = worker.encode(job.input)
+            finally:
+                server.shutdown()
+        assert job.output == "b.hvq"
+        assert outcome.data == worker.encode(str(photos / "b.jpg")).data
 
     def test_faults_name_the_photo(self, worker: Worker, photos: Path) -> None:
         (photos / "f.png").write_bytes(b"no image")

@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 from hvqcodec import Codec, MissingError, decompress, probe
 from hvqcodec.demo import build, code
 from hvqcodec.models.cards import DEFAULT, list_models
+from hvqcodec.optional import require
 from hvqcodec.report import compare, to_html
 from tests.helpers import Pixels
 from tests.test_cli import COMMAND, MODEL, call, environment
@@ -160,6 +161,7 @@ class TestReport:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[str]:
     """The address of a running `hvq demo`."""
+    pytest.importorskip("gradio")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -184,7 +186,6 @@ def served(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.skipif(DEFAULT not in list_models(), reason="no model is embedded")
 def test_demo(browser: Browser, served: str, tmp_path: Path, astronaut: Pixels) -> None:
-    pytest.importorskip("gradio")
     Image.fromarray(astronaut[:256, 100:356]).save(tmp_path / "photo.png")
 
     def told(page: Page, bpp: float) -> str:
@@ -256,6 +257,15 @@ def test_demo_names_its_extra(codec: Codec, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(MissingError, match=r"hvqcodec\[demo\]"):
         build(codec)
+
+
+def test_what_does_not_load_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_package.py").write_text("raise ImportError('another numpy is needed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(MissingError, match=r"^broken_package does not load \(another numpy"):
+        require("broken_package", "demo")
 
 
 def test_view(

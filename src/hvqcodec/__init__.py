@@ -54,10 +54,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    # Torch takes a second to import, which `hvq info` and `hvq --help` do not need.
-    if name == "Codec":
-        from hvqcodec.codec import Codec
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
-        return Codec
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+if not TYPE_CHECKING:  # to which every name would be one
+
+    def __getattr__(name: str) -> object:
+        # Torch takes a second to import, which `hvq info` and `hvq --help` do not need.
+        if name == "Codec":
+            from hvqcodec.codec import Codec
+
+            return Codec
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

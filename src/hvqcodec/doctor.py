@@ -24,7 +24,7 @@ EXTRAS = {
     "metrics": "ssimulacra2",
     "demo": "gradio",
     "ray": "ray",
-    "remote": "fsspec",
+    "remote": "aiohttp",
 }
 """Extra: the package that shows that it is installed."""
 
@@ -82,11 +82,13 @@ def examine(model: str = DEFAULT, device: str = "cpu", threads: int | None = Non
 def machine_facts(device: str) -> dict[str, str]:
     """Versions, processors and places."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    versions = {name: version_of(name) for name in PACKAGES}
+    versions["torch"] = torch.__version__  # which names its build as well
     installed = [extra for extra, package in EXTRAS.items() if version_of(package)]
     return {
         "hvqcodec": hvqcodec.__version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "packages": ", ".join(f"{name} {version_of(name)}" for name in PACKAGES),
+        "packages": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "extras": ", ".join(installed) or "none",
         "device": device,
         "gpus": ", ".join(gpus) or "none",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory, 
 from hvqcodec.limits import MAX_PIXELS, check_limit, is_too_large, too_large
 from hvqcodec.metadata import Metadata, as_displayed, upright
 
-ImageSource = Image.Image | Pixels | Tensor | str | PathLike[str] | BinaryIO | bytes
+ImageSource = Image.Image | Pixels | Tensor | str | PathLike[str] | IO[bytes] | bytes
 """PIL image; (H, W) or (H, W, 1 ... 4) uint8 array; (1 ... 4, H, W) tensor of uint8 or of
 floats in [0, 1]; path; open binary file; or the bytes of an image file. Channels: grey, grey
 and alpha, RGB, RGBA."""

@@ -161,3 +161,16 @@ def test_nothing_is_won_on_the_grid_alone() -> None:
     b[..., ::4, ::4] = 0
     assert at_the_grid(a, b).item() == 0
     assert promote.anywhere(at_the_grid)(a, b).item() == 0.5
+
+
+@pytest.mark.parametrize("missing", ["lpips_alex", "tiny_darknet"])
+def test_both_networks_are_wanted_before_any_work(
+    networks: Path, tmp_path: Path, missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for network in networks.glob("*.safetensors"):
+        if network.stem != missing:
+            shutil.copy(network, tmp_path)
+    given = ["--validation", str(tmp_path), "--perceptual", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        promote.main([str(TINY), *given])
+    assert "does not hold the networks of both" in capsys.readouterr().err

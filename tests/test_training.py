@@ -735,6 +735,15 @@ def test_a_run_too_short_for_a_model_is_exported_or_refused(
         assert Codec.load(output).model.card["training"]["runs"][-1]["steps"] == 7
 
 
+def test_a_layer_of_zeros_is_one_of_integers() -> None:
+    layer = torch.nn.Linear(3, 2)
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.constant_(layer.bias, 0.5)
+    convolution, bits = export.integer_layer(layer, 10)
+    assert not convolution.weight.any()
+    assert convolution.bias.tolist() == [2 ** (bits + 9)] * 2
+
+
 def networks_of_tiny() -> Model:
     return load_model(TINY).networks.requires_grad_(True)
 

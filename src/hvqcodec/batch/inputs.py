@@ -46,15 +46,13 @@ def find_jobs(names: Iterable[str | PathLike[str]]) -> list[Job]:
             found[source] = place
         seen |= {path, (file, place)}
     outputs = {source: place.with_suffix(".hvq") for source, place in found.items()}
-    longer: dict[str, PurePosixPath] = {}
     while True:  # a longer one may be what a.png.jpg has
         shared = Counter(map(plain, outputs.values()))
         sharing = [source for source in found if shared[plain(outputs[source])] > 1]
-        more = {s: found[s].with_name(f"{found[s].name}.hvq") for s in sharing if s not in longer}
-        if not more:
+        longer = {s: found[s].with_name(f"{found[s].name}.hvq") for s in sharing}
+        if longer.items() <= outputs.items():
             break
-        longer |= more
-        outputs |= more
+        outputs |= longer
     first: dict[str, str] = {}
     for source, output in outputs.items():
         other = first.setdefault(plain(output), source)
@@ -107,7 +105,7 @@ def _expand_path(name: str) -> Iterator[Found]:
         for match in sorted(glob.glob(name, recursive=True)):
             if Path(match).is_file():
                 place = PurePosixPath(Path(match).relative_to(base).as_posix())
-                yield match, PurePosixPath(place.name) if ".." in place.parts else place
+                yield match, PurePosixPath(place.name) if leads_out(place) else place
 
 
 def _expand_url(name: str) -> Iterator[Found]:

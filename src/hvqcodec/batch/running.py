@@ -92,7 +92,8 @@ def is_done(
         return False
     photo = photo_digest(job, fetch)
     # What cannot be looked at is taken to be what it was, if it is called what it was.
-    if record.input != job.input if photo is None else photo != (record.photo or photo):
+    same = record.input == job.input if photo is None else record.photo in (None, photo)
+    if not same:
         return False
     try:
         if not output.is_file():

@@ -130,11 +130,11 @@ def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None
     ) as bar:
 
         def report(summary: Summary, record: Record | None) -> None:
-            lines = [("Notice", f"{record.input}: {n}") for n in record.notices] if record else []
-            if record and record.error:
-                lines.append(("Error", record.error))
-            for kind, message in lines:
-                say(kind, message)
+            if record:
+                for text in record.notices:
+                    say("Notice", f"{record.input}: {text}")
+                if record.error:
+                    say("Error", record.error)
             bar.update(1, summary)
 
         yield report

@@ -16,7 +16,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from hvqcodec.batch import Record, Settings, Summary, run
-from hvqcodec.batch.cluster import encode_on_cluster
+from hvqcodec.batch.cluster import on_cluster
 from hvqcodec.batch.inputs import find_jobs
 
 
@@ -53,7 +53,7 @@ def main(photos: str, folder: str, model: str) -> None:
         Path(folder),
         settings,
         workers=2,
-        engine=encode_on_cluster,
+        engine=on_cluster,
         report=kill,
     )
     print(json.dumps({"nodes": nodes, "killed": len(killed)} | asdict(summary)))

@@ -185,7 +185,7 @@ class TestJobs:
         for name, expected in places.items():
             jobs = find_jobs([name])
             assert {job.output for job in jobs} == expected
-            assert [worker.encode(job.input).error for job in jobs] == [None] * len(jobs)
+            assert [worker.convert(job.input).error for job in jobs] == [None] * len(jobs)
 
     def test_urls_need_an_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "fsspec", None)
@@ -200,16 +200,16 @@ def worker() -> Worker:
 
 class TestWorker:
     def test_encodes_as_compress_does(self, worker: Worker, codec: Codec, photos: Path) -> None:
-        outcome = worker.encode(str(photos / "a.png"))
+        outcome = worker.convert(str(photos / "a.png"))
         assert outcome.data == codec.compress(photos / "a.png", quality=50)
         assert (outcome.error, outcome.notices) == (None, [])
 
     def test_reads_urls(self, worker: Worker, photos: Path) -> None:
         content = (photos / "a.png").read_bytes()
         fsspec.filesystem("memory").pipe("/one/a.png", content)
-        expected = worker.encode(str(photos / "a.png")).data
-        assert worker.encode("memory://one/a.png").data == expected
-        fault = worker.encode("memory://one/b.png").error
+        expected = worker.convert(str(photos / "a.png")).data
+        assert worker.convert("memory://one/a.png").data == expected
+        fault = worker.convert("memory://one/b.png").error
         assert fault
         assert fault.startswith("memory://one/b.png: cannot be read")
 
@@ -221,20 +221,20 @@ class TestWorker:
             threading.Thread(target=server.serve_forever).start()
             try:
                 (job,) = find_jobs([f"http://127.0.0.1:{server.server_port}/b.jpg"])
-                outcome = worker.encode(job.input)
+                outcome = worker.convert(job.input)
             finally:
                 server.shutdown()
         assert job.output == "b.hvq"
-        assert outcome.data == worker.encode(str(photos / "b.jpg")).data
+        assert outcome.data == worker.convert(str(photos / "b.jpg")).data
 
     def test_faults_name_the_photo(self, worker: Worker, photos: Path) -> None:
         (photos / "f.png").write_bytes(b"no image")
-        outcome = worker.encode(str(photos / "f.png"))
+        outcome = worker.convert(str(photos / "f.png"))
         assert outcome.data is None
         assert outcome.error == f"{photos / 'f.png'}: cannot be read as an image (its format " \
             "is unknown)"  # fmt: skip
         tight = Worker(Settings(str(TINY), "cpu", 1, {"max_bytes": 3}))
-        fault = tight.encode(str(photos / "a.png")).error
+        fault = tight.convert(str(photos / "a.png")).error
         assert fault
         assert fault.startswith(f"{photos / 'a.png'}: the smallest file")
 
@@ -245,15 +245,15 @@ class TestWorker:
         def exhaust(*_: object, **__: object) -> bytes:
             raise error
 
-        monkeypatch.setattr(worker.codec, "compress", exhaust)
+        monkeypatch.setattr(Codec, "compress", exhaust)
         photo = str(photos / "a.png")
-        assert worker.encode(photo).error == f"{photo}: not enough memory"
+        assert worker.convert(photo).error == f"{photo}: not enough memory"
         monkeypatch.undo()
-        assert worker.encode(photo).data
+        assert worker.convert(photo).data
 
     def test_notices_come_back(self, worker: Worker, photos: Path) -> None:
         Image.open(photos / "a.png").convert("1").save(photos / "g.png")
-        assert ["1 bit" in notice for notice in worker.encode(str(photos / "g.png")).notices] == [
+        assert ["1 bit" in notice for notice in worker.convert(str(photos / "g.png")).notices] == [
             True
         ]
 
@@ -265,7 +265,7 @@ def test_a_batch(tmp_path: Path, photos: Path, codec: Codec) -> None:
     summary = run(
         jobs, tmp_path / "out", SETTINGS, workers=2, report=lambda s, record: seen.append(record)
     )
-    assert summary == Summary(total=7, encoded=6, skipped=0, failed=1)
+    assert summary == Summary(total=7, written=6, skipped=0, failed=1)
     made = outputs(tmp_path / "out")
     assert set(made) == OUTPUTS
     written = {record.output: record for record in records(tmp_path / "out")}
@@ -301,7 +301,7 @@ class TestAgain:
         (first / "c.hvq").write_bytes(b"damaged")
         lines = (first / "manifest.jsonl").read_text()
         summary = run(find_jobs([str(photos)]), first, SETTINGS)
-        assert summary == Summary(total=6, encoded=1, skipped=4, failed=1)  # c is not replaced
+        assert summary == Summary(total=6, written=1, skipped=4, failed=1)  # c is not replaced
         same = {p for p, time in before.items() if p.exists() and p.stat().st_mtime_ns == time}
         assert same == set(before) - {first / "b.hvq", first / "c.hvq"}
         assert (first / "c.hvq").read_bytes() == b"damaged"
@@ -314,7 +314,7 @@ class TestAgain:
         assert run(jobs, first, other).failed == 6
         assert outputs(first) == before
         assert run(jobs, first, SETTINGS).skipped == 6  # failures do not hide what was done
-        assert run(jobs, first, other, overwrite=True).encoded == 6
+        assert run(jobs, first, other, overwrite=True).written == 6
         made = outputs(first)
         assert made.keys() == before.keys()
         for job in jobs:
@@ -327,13 +327,13 @@ class TestAgain:
         """Of this machine it is seen, of others only if one asks for it."""
 
         def engine(_: Settings, jobs: Sequence[Job], __: int) -> Iterator[tuple[Job, Outcome]]:
-            return ((job, worker.encode(job.input)) for job in jobs)
+            return ((job, worker.convert(job.input)) for job in jobs)
 
         def again(url: str, overwrite: bool = False) -> tuple[int, int, int]:
             summary = run(
                 find_jobs([url]), first / url[:4], SETTINGS, engine=engine, overwrite=overwrite
             )
-            return summary.encoded, summary.skipped, summary.failed
+            return summary.written, summary.skipped, summary.failed
 
         there, here = fsspec.filesystem("memory"), photos / "a.png"
         there.pipe("/changing/a.png", here.read_bytes())
@@ -356,8 +356,8 @@ class TestAgain:
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(photos / "b.jpg")
         os.utime(photos / "b.jpg", (now - 1000, now - 1000))
         jobs = find_jobs([str(photos)])
-        assert run(jobs, first, SETTINGS) == Summary(total=6, encoded=0, skipped=5, failed=1)
-        assert run(jobs, first, SETTINGS, overwrite=True).encoded == 1
+        assert run(jobs, first, SETTINGS) == Summary(total=6, written=0, skipped=5, failed=1)
+        assert run(jobs, first, SETTINGS, overwrite=True).written == 1
         assert run(jobs, first, SETTINGS).skipped == 6
 
     def test_a_photo_that_changed_since_a_release_that_noted_only_when(
@@ -381,7 +381,7 @@ class TestAgain:
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "others" / "a.png")
         jobs = find_jobs([str(tmp_path / "others")])
         before = outputs(first)
-        assert run(jobs, first, SETTINGS) == Summary(total=1, encoded=0, skipped=0, failed=1)
+        assert run(jobs, first, SETTINGS) == Summary(total=1, written=0, skipped=0, failed=1)
         assert outputs(first) == before
         gone = [Job(str(tmp_path / "nowhere" / "a.png"), "a.hvq")]
         assert run(gone, first, SETTINGS) == Summary(total=1, failed=1)
@@ -395,7 +395,7 @@ class TestAgain:
         lines = (first / "manifest.jsonl").read_text().splitlines(keepends=True)
         (first / "manifest.jsonl").write_text("".join(lines[:-1]) + lines[-1][:30])
         times = {path: path.stat().st_mtime_ns for path in first.rglob("*.hvq")}
-        assert run(find_jobs([str(photos)]), first, SETTINGS).encoded == 1
+        assert run(find_jobs([str(photos)]), first, SETTINGS).written == 1
         assert times == {path: path.stat().st_mtime_ns for path in first.rglob("*.hvq")}
         again = (first / "manifest.jsonl").read_text().splitlines()
         assert again[-2] == lines[-1][:30]
@@ -411,7 +411,7 @@ class TestAgain:
         (first / "manifest.jsonl").unlink()
         (first / "a.hvq").write_bytes(b"precious")
         summary = run(find_jobs([str(photos)]), first, SETTINGS)
-        assert (summary.encoded, summary.failed) == (5, 1)
+        assert (summary.written, summary.failed) == (5, 1)
         assert (first / "a.hvq").read_bytes() == b"precious"
 
 
@@ -474,7 +474,7 @@ def test_an_output_that_cannot_be_read_stops_no_other(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     summary = run(jobs, folder, SETTINGS)
     monkeypatch.undo()
-    assert (summary.encoded, summary.failed) == (1, 1)
+    assert (summary.written, summary.failed) == (1, 1)
     assert set(outputs(folder)) == {"a.hvq", "b.hvq"}
 
 
@@ -507,7 +507,7 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path, photos: Path) -> 
 
     summary = run(find_jobs([str(photos)]), tmp_path / "out", SETTINGS, workers=2, report=kill)
     assert killed
-    assert summary == Summary(total=6, encoded=6, skipped=0, failed=0)
+    assert summary == Summary(total=6, written=6, skipped=0, failed=0)
     assert set(outputs(tmp_path / "out")) == OUTPUTS
 
 
@@ -527,7 +527,7 @@ def test_workers_that_never_live_do_not_stop_the_run(tmp_path: Path, photos: Pat
     finally:
         ended.set()
         killer.join()
-    assert summary == Summary(total=2, encoded=0, skipped=0, failed=2)
+    assert summary == Summary(total=2, written=0, skipped=0, failed=2)
     faults = [record.error or "" for record in records(tmp_path / "out")]
     assert ["its process ended" in fault for fault in faults] == [True, True]
 
@@ -621,8 +621,8 @@ def test_names_that_are_no_unicode_or_end_a_line(tmp_path: Path, photos: Path) -
     (photos / "b.jpg").rename(photos / "two\u2028lines.jpg")
     folder = tmp_path / "out"
     first, second = (run(find_jobs([str(photos)]), folder, SETTINGS) for _ in range(2))
-    assert (first.encoded, first.failed) == (len(NAMES), 0)
-    assert (second.encoded, second.skipped) == (0, len(NAMES))
+    assert (first.written, first.failed) == (len(NAMES), 0)
+    assert (second.written, second.skipped) == (0, len(NAMES))
 
 
 def test_settings_may_hold_numbers_of_numpy() -> None:
@@ -656,12 +656,12 @@ def test_a_photo_that_changes_while_it_is_coded_is_coded_again(
     photo, worker = photos / "a.png", Worker(SETTINGS)
 
     def engine(*_: object) -> Iterator[tuple[Job, Outcome]]:
-        outcome = worker.encode(str(photo))
+        outcome = worker.convert(str(photo))
         Image.fromarray(astronaut[100:148, 180:260]).save(photo)
         yield Job(str(photo), "a.hvq"), outcome
 
     jobs = find_jobs([str(photo)])
-    assert run(jobs, tmp_path / "out", SETTINGS, engine=engine).encoded == 1
+    assert run(jobs, tmp_path / "out", SETTINGS, engine=engine).written == 1
     assert run(jobs, tmp_path / "out", SETTINGS, engine=engine, overwrite=True).skipped == 0
 
 

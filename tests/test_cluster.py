@@ -35,7 +35,7 @@ def test_a_worker_that_is_killed_loses_nothing(
     # Ray may say goodbye after us.
     told = json.loads(next(line for line in done.stdout.splitlines() if line[:8] == b'{"nodes"'))
     assert told == {
-        "nodes": 2, "killed": 1, "total": 25, "encoded": 24, "skipped": 0, "failed": 1
+        "nodes": 2, "killed": 1, "total": 25, "written": 24, "skipped": 0, "failed": 1
     }  # fmt: skip
     made = outputs(tmp_path / "out")
     assert set(made) == {f"{number}.hvq" for number in range(24)}

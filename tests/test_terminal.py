@@ -62,10 +62,10 @@ def test_a_file_gets_no_bar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 def three_photos() -> None:
     """One encoded, one skipped, one failed."""
     failed = Record("c.png", "c.hvq", None, None, 0.1, "c.png: no image", [], None, "")
-    with counting_bar(3) as report:
-        report(Summary(3, encoded=1), Record("a.png", "a.hvq", 9, 0.1, 0.1, None, [], "", ""))
-        report(Summary(3, encoded=1, skipped=1), None)
-        report(Summary(3, encoded=1, skipped=1, failed=1), failed)
+    with counting_bar(3, "encoding") as report:
+        report(Summary(3, written=1), Record("a.png", "a.hvq", 9, 0.1, 0.1, None, [], "", ""))
+        report(Summary(3, written=1, skipped=1), None)
+        report(Summary(3, written=1, skipped=1, failed=1), failed)
 
 
 def test_a_batch_counts(monkeypatch: pytest.MonkeyPatch) -> None:

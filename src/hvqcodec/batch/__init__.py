@@ -1,4 +1,4 @@
-"""Many images: files, folders, globs and URLs to `.hvq` files, here or on a cluster."""
+"""Many images: files, folders, globs and URLs to `.hvq` files or back, here or on a cluster."""
 
 from hvqcodec.batch.running import Summary, run
 from hvqcodec.batch.work import Record, Settings

@@ -29,7 +29,7 @@ class Actor:
         self.worker = Worker(settings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        outcome = self.worker.encode(row["input"])
+        outcome = self.worker.convert(row["input"])
         return {
             "number": row["number"],
             "data": outcome.data or b"",
@@ -37,10 +37,11 @@ class Actor:
             "error": outcome.error or "",
             "notices": "\n".join(outcome.notices),
             "photo": outcome.photo or "",
+            "bpp": outcome.bpp or 0.0,
         }
 
 
-def encode_on_cluster(
+def on_cluster(
     settings: Settings, jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Outcome]]:
     """An engine; actors that end are replaced, and their work is done again.
@@ -59,7 +60,7 @@ def encode_on_cluster(
         settings = replace(settings, device="cuda")
     blocks = max(-(-len(jobs) // MAX_BLOCK), min(len(jobs), BLOCKS_PER_WORKER * workers))
     rows = [{"number": number, "input": job.input} for number, job in enumerate(jobs)]
-    encoded = data.from_items(rows, override_num_blocks=blocks).map(
+    done = data.from_items(rows, override_num_blocks=blocks).map(
         Actor,
         fn_constructor_args=(settings,),
         compute=data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
@@ -67,10 +68,10 @@ def encode_on_cluster(
         num_gpus=int(on_gpu),
     )
     try:
-        for row in encoded.iter_rows():
+        for row in done.iter_rows():
             notices = row["notices"].split("\n") if row["notices"] else []
-            file, error, photo = (row[name] or None for name in ("data", "error", "photo"))
-            yield jobs[row["number"]], Outcome(file, row["seconds"], error, notices, photo)
+            file, error, photo, bpp = (row[k] or None for k in ("data", "error", "photo", "bpp"))
+            yield jobs[row["number"]], Outcome(file, row["seconds"], error, notices, photo, bpp)
     except ray.exceptions.RayError as error:
         last = str(error).strip().splitlines()[-1]
         raise HvqError(f"Ray gave up: {last}") from error

@@ -1,4 +1,4 @@
-"""What is to be encoded: from files, folders, globs and URLs to jobs."""
+"""What is to be encoded or decoded: from files, folders, globs and URLs to jobs."""
 
 import glob
 import os
@@ -7,28 +7,44 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
-from hvqcodec.batch.work import Job, is_url
+from hvqcodec.batch.work import HVQ, Job, is_url
 from hvqcodec.errors import FileError, notice
 from hvqcodec.optional import require
 
-SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm"),
-    *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
-)
-"""Of the files that are taken out of folders. What is named itself, or by a glob, is taken
-whatever it is called."""
 
-OWN_SUFFIXES = (".hvq", ".jsonl")
-"""Of what an earlier batch may have left among the photos."""
+class Kind(NamedTuple):
+    """Of files that are taken out of folders. What is named itself, or by a glob, is taken
+    whatever it is called."""
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def has(self, path: Path | PurePosixPath) -> bool:
+        """By its name."""
+        return path.suffix.lower() in self.suffixes
+
+
+IMAGE = Kind(
+    "image",
+    (
+        *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm"),
+        *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+    ),
+)
+HVQ_FILE = Kind(".hvq file", (HVQ,))
+
+OWN_SUFFIXES = (HVQ, ".jsonl")
+"""Of what an earlier batch may have left among the photos, or among its outputs."""
 
 Found = tuple[str, PurePosixPath]
 """A path or URL, and the path of its output below the output's folder, suffix and all."""
 
 
-def find_jobs(names: Iterable[str | PathLike[str]]) -> list[Job]:
-    """A job for each image, in a fixed order and none twice.
+def find_jobs(names: Iterable[str | PathLike[str]], suffix: str = HVQ) -> list[Job]:
+    """A job for each image, or with the suffix of an image for each `.hvq` file, in a fixed order
+    and none twice. suffix: of the outputs.
 
     An image of a folder or glob keeps its place below it. Images that differ in their suffix
     alone keep it: a.jpg.hvq and a.png.hvq. Raises FileError where nothing is found, and where
@@ -38,18 +54,19 @@ def find_jobs(names: Iterable[str | PathLike[str]]) -> list[Job]:
         raise TypeError("names: give a list of them, not one str")
     found: dict[str, PurePosixPath] = {}
     seen: set[object] = set()
-    for source, place in (pair for name in names for pair in expand(fspath(name))):
+    kind = IMAGE if suffix == HVQ else HVQ_FILE
+    for source, place in (pair for name in names for pair in expand(fspath(name), kind)):
         # A link to a photo beside it is another photo, with an output of its own.
         path = source if is_url(source) else os.path.abspath(source)
         file = source if is_url(source) else os.path.realpath(source)
         if not seen & {path, (file, place)}:
             found[source] = place
         seen |= {path, (file, place)}
-    outputs = {source: place.with_suffix(".hvq") for source, place in found.items()}
+    outputs = {source: place.with_suffix(suffix) for source, place in found.items()}
     while True:  # a longer one may be what a.png.jpg has
         shared = Counter(map(plain, outputs.values()))
         sharing = [source for source in found if shared[plain(outputs[source])] > 1]
-        longer = {s: found[s].with_name(f"{found[s].name}.hvq") for s in sharing}
+        longer = {s: found[s].with_name(f"{found[s].name}{suffix}") for s in sharing}
         if longer.items() <= outputs.items():
             break
         outputs |= longer
@@ -59,7 +76,7 @@ def find_jobs(names: Iterable[str | PathLike[str]]) -> list[Job]:
         if other != source:
             raise FileError(
                 f"{other} and {source} would both become {output}: give the folder "
-                "that holds both, or encode them one after the other into two folders"
+                "that holds both, or take them one after the other into two folders"
             )
     return [Job(source, str(output)) for source, output in outputs.items()]
 
@@ -70,15 +87,15 @@ def plain(output: PurePosixPath) -> str:
     return unicodedata.normalize("NFC", str(output)).casefold()
 
 
-def expand(name: str) -> Iterator[Found]:
-    """The images that a path, folder, glob or URL stands for."""
-    found = list(_expand_url(name) if is_url(name) else _expand_path(name))
+def expand(name: str, kind: Kind) -> Iterator[Found]:
+    """What a path, folder, glob or URL stands for."""
+    found = list(_expand_url(name, kind) if is_url(name) else _expand_path(name, kind))
     if not found:
-        raise FileError(f"{name}: no image is found there")
+        raise FileError(f"{name}: no {kind.name} is found there")
     yield from found
 
 
-def _expand_path(name: str) -> Iterator[Found]:
+def _expand_path(name: str, kind: Kind) -> Iterator[Found]:
     path = Path(name)
     if not name or "\0" in name:
         raise FileError(f"{name!r} is the name of no file")
@@ -92,11 +109,11 @@ def _expand_path(name: str) -> Iterator[Found]:
             if inside.is_symlink() and os.path.isdir(inside):
                 notice(f"{inside} is a link to a folder, which is not followed: name it itself")
             # A link to nothing fails in its turn.
-            elif is_image(place) and (os.path.isfile(inside) or inside.is_symlink()):
+            elif kind.has(place) and (os.path.isfile(inside) or inside.is_symlink()):
                 yield str(inside), place
             elif os.path.isfile(inside) and inside.suffix not in OWN_SUFFIXES:
                 left_out.append(inside)
-        report_left_out(name, left_out)
+        report_left_out(name, left_out, kind)
     elif os.path.exists(path) or not glob.has_magic(name):
         # What is not there fails in its turn, and does not stop the others.
         yield name, PurePosixPath(path.name)
@@ -108,7 +125,7 @@ def _expand_path(name: str) -> Iterator[Found]:
                 yield match, PurePosixPath(place.name) if leads_out(place) else place
 
 
-def _expand_url(name: str) -> Iterator[Found]:
+def _expand_url(name: str, kind: Kind) -> Iterator[Found]:
     fsspec = require("fsspec", "remote")
     try:
         system, path = fsspec.core.url_to_fs(name)
@@ -126,7 +143,7 @@ def _expand_url(name: str) -> Iterator[Found]:
             yield name, PurePosixPath(PurePosixPath(path).name)
         elif leads_out(below):  # what a server lists is not to be believed
             notice(f"{place}: left out, since its output would lie elsewhere")
-        elif glob.has_magic(path) or (is_image(below) and not is_hidden(below)):
+        elif glob.has_magic(path) or (kind.has(below) and not is_hidden(below)):
             yield url_of(name, place, system), below
 
 
@@ -146,23 +163,18 @@ def leads_out(below: PurePosixPath) -> bool:
     return ".." in below.parts or (os.name == "nt" and any(c in str(below) for c in "\\:"))
 
 
-def is_image(path: PurePosixPath) -> bool:
-    """By its name."""
-    return path.suffix.lower() in SUFFIXES
-
-
 def is_hidden(place: PurePosixPath) -> bool:
     """Below a folder: what begins with a dot, or lies in what does. So does what macOS keeps
     beside a photo."""
     return any(part.startswith(".") for part in place.parts)
 
 
-def report_left_out(folder: str, files: Iterable[Path]) -> None:
-    """Say which kinds of files of a folder are not taken."""
+def report_left_out(folder: str, files: Iterable[Path], kind: Kind) -> None:
+    """Say what other kinds of files a folder has."""
     kinds = Counter(path.suffix.lower() or "no suffix" for path in files)
     if kinds:
-        listed = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
-        notice(f"{folder}: left out as no images: {listed}; what a glob names is taken")
+        listed = ", ".join(f"{suffix} ({count})" for suffix, count in sorted(kinds.items()))
+        notice(f"{folder}: left out as no {kind.name}s: {listed}; what a glob names is taken")
 
 
 def fixed_part(pattern: str) -> str:

@@ -18,7 +18,7 @@ UNSTARTED = 'out of memory? or is the script without `if __name__ == "__main__":
 """Why a process ends, if none has brought anything yet: it imports the script that began it."""
 
 
-def encode_in_processes(
+def in_processes(
     settings: Settings, jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Outcome]]:
     """An engine. Each worker has a pool of its own, so that a process that ends takes no
@@ -32,11 +32,11 @@ def encode_in_processes(
             while waiting and idle:
                 pool, (job, attempts) = idle.pop(), waiting.pop()
                 try:
-                    future = pool.submit(_encode, settings, job.input)
+                    future = pool.submit(_convert, settings, job.input)
                 except BrokenProcessPool:  # its process ended after its last job
                     pool.shutdown()
                     pool = _pool()
-                    future = pool.submit(_encode, settings, job.input)
+                    future = pool.submit(_convert, settings, job.input)
                 running[future] = pool, job, attempts - 1, time.perf_counter()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 pool, job, attempts, begin = running[future]
@@ -84,7 +84,7 @@ _workers: list[Worker] = []
 """The one of this process."""
 
 
-def _encode(settings: Settings, source: str) -> Outcome:
+def _convert(settings: Settings, source: str) -> Outcome:
     if not _workers:
         _workers.append(Worker(settings))
-    return _workers[0].encode(source)
+    return _workers[0].convert(source)

@@ -7,11 +7,10 @@ from os import PathLike
 from pathlib import Path
 
 from hvqcodec.batch.manifest import Manifest
-from hvqcodec.batch.processes import encode_in_processes
+from hvqcodec.batch.processes import in_processes
 from hvqcodec.batch.work import Engine, Job, Outcome, Record, Settings, is_url, read_source
 from hvqcodec.errors import HvqError
 from hvqcodec.files import check_output, file_errors, write_atomically
-from hvqcodec.probing import probe
 
 MANIFEST = "manifest.jsonl"
 
@@ -21,13 +20,13 @@ class Summary:
     """How many of the jobs had which end, so far."""
 
     total: int
-    encoded: int = 0
+    written: int = 0
     skipped: int = 0
     failed: int = 0
 
     @property
     def done(self) -> int:
-        return self.encoded + self.skipped + self.failed
+        return self.written + self.skipped + self.failed
 
 
 def run(
@@ -36,26 +35,26 @@ def run(
     settings: Settings,
     *,
     workers: int = 1,
-    engine: Engine = encode_in_processes,
+    engine: Engine = in_processes,
     overwrite: bool = False,
     manifest: str | PathLike[str] | None = None,
     report: Callable[[Summary, Record | None], None] = lambda summary, record: None,
 ) -> Summary:
-    """Encode all jobs, but for those that an earlier run has done with the same settings.
+    """Do all jobs, but for those that an earlier run has done with the same settings.
 
     folder: of the outputs; it and what lies between are made.
     workers: processes, or actors of a cluster; each takes some 450 MB.
-    engine: `encode_in_processes`, or `encode_on_cluster` of `hvqcodec.batch.cluster` (Ray).
+    engine: `in_processes`, or `on_cluster` of `hvqcodec.batch.cluster` (Ray).
     overwrite: replace outputs of other settings or photos, and files that the manifest does not
         know, and fetch photos behind URLs again; else their jobs fail.
     manifest: `manifest.jsonl` in the folder if nothing is said.
     report: called when a job is dealt with, with its record unless it was skipped.
-    Raises ModelError, and FileError for the folder and the manifest; what is wrong with an
-    image is in its record.
+    Raises ModelError, ImageError for the suffix of no format, and FileError for the folder and
+    the manifest; what is wrong with one input is in its record.
     """
-    for name, number in (("workers", workers), ("settings.threads", settings.threads)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, not {number}")
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    settings.check()
     folder = Path(folder)
     digest = settings.digest()
     with file_errors(folder):
@@ -129,7 +128,7 @@ def _write(job: Job, outcome: Outcome, path: Path, overwrite: bool) -> Outcome:
             check_output(path, Path(job.input), overwrite)
             write_atomically(path, outcome.data, overwrite)
     except (HvqError, OSError) as error:
-        return replace(outcome, data=None, error=str(error), photo=None)
+        return replace(outcome, data=None, error=str(error), photo=None, bpp=None)
     return outcome
 
 
@@ -146,7 +145,7 @@ def _finish(
         input=job.input,
         output=job.output,
         bytes=len(data) if data else None,
-        bpp=probe(data).bpp if data else None,
+        bpp=outcome.bpp,
         seconds=round(outcome.seconds, 3),
         error=outcome.error,
         notices=outcome.notices,
@@ -158,5 +157,5 @@ def _finish(
     if outcome.error:
         summary.failed += 1
     else:
-        summary.encoded += 1
+        summary.written += 1
     report(summary, record)

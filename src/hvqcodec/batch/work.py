@@ -1,4 +1,4 @@
-"""One image, wherever it is encoded: the same for all engines."""
+"""One file, wherever it is encoded or decoded: the same for all engines."""
 
 import hashlib
 import json
@@ -8,33 +8,59 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from hvqcodec.bitstream import Bitstream
 from hvqcodec.choices import DEFAULT_EFFORT
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory
 from hvqcodec.files import read_file
-from hvqcodec.models.cards import card_of
+from hvqcodec.models.cards import DEFAULT, card_of, list_models, model_for
 from hvqcodec.optional import require
+from hvqcodec.probing import probe
 from hvqcodec.rate import DEFAULT_QUALITY
+from hvqcodec.saving import format_of, to_file_bytes
 
-_WITHOUT_TRACE = ("tile", "max_pixels", "progress")
+if TYPE_CHECKING:
+    from hvqcodec.codec import Codec
+
+HVQ = ".hvq"
+
+_WITHOUT_TRACE = ("tile", "max_pixels", "max_metadata_bytes", "progress")
 """Choices that leave none in the file."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How all images are encoded; plain values, since they travel to other processes."""
+    """What becomes of all files; plain values, since they travel to other processes."""
 
-    model: str
+    model: str | None
+    """None, to decode each file with the one inside the package that made it."""
     device: str
     threads: int
     """Of the processor, for each worker."""
     choices: dict[str, Any]
-    """Of `Codec.compress`."""
+    """Of `Codec.compress`, or of `Codec.decompress`."""
+    suffix: str = HVQ
+    """Of the outputs: with any other one, `.hvq` files are decoded to images."""
+
+    @property
+    def encodes(self) -> bool:
+        return self.suffix == HVQ
+
+    def check(self) -> None:
+        """Raises ValueError, and ImageError for the suffix of no format."""
+        if self.threads < 1:
+            raise ValueError(f"settings.threads must be at least 1, not {self.threads}")
+        if not self.encodes:
+            format_of(self.suffix)
+        elif self.model is None:
+            raise ValueError("settings.model: name the model to encode with")
 
     def digest(self) -> str:
         """Equal where equal files come out. Raises ModelError."""
-        weights = card_of(self.model)["sha256"]  # models of one fingerprint may differ in it
+        models = list_models() if self.model is None else [self.model]
+        # Models of one fingerprint may differ in it.
+        weights = [card_of(model)["sha256"] for model in models]
         given = {
             name: float(value) if name in ("quality", "bpp") else value
             for name, value in self.choices.items()
@@ -42,7 +68,8 @@ class Settings:
             if name not in _WITHOUT_TRACE and value is not None and value is not False
             if (name, value) not in (("effort", DEFAULT_EFFORT), ("quality", DEFAULT_QUALITY))
         }
-        text = json.dumps([weights, given], sort_keys=True, default=int)  # numpy's integers
+        facts = [*weights, given] if self.encodes else [weights, given, self.suffix]
+        text = json.dumps(facts, sort_keys=True, default=int)  # numpy's integers
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -56,14 +83,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker sends back: a file's bytes, or why there are none."""
+    """What a worker sends back: the output's bytes, or why there are none."""
 
     data: bytes | None
     seconds: float
     error: str | None = None
     notices: list[str] = field(default_factory=list)
     photo: str | None = None
-    """SHA-256 of the input, if it was encoded."""
+    """SHA-256 of the input, if there is an output."""
+    bpp: float | None = None
+    """Of the `.hvq` file, be it output or input, likewise."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +102,9 @@ class Record:
     input: str
     output: str
     bytes: int | None
+    """Of the output."""
     bpp: float | None
+    """Of the `.hvq` file."""
     seconds: float
     """In the worker, reading included."""
     error: str | None
@@ -91,33 +122,43 @@ class Record:
 
 
 Engine = Callable[[Settings, Sequence[Job], int], Iterator[tuple[Job, Outcome]]]
-"""Encodes jobs with so many workers, and yields them as they are done, in any order. Raises
+"""Does jobs with so many workers, and yields them as they are done, in any order. Raises
 ModelError if no worker can begin."""
 
 
 class Worker:
-    """A loaded model and its choices; each process has one."""
+    """Loaded models and what is to be done with them; each process has one.
+
+    Raises ModelError for a model and for a device that cannot be used.
+    """
 
     def __init__(self, settings: Settings) -> None:
         import torch
         from PIL import Image
 
-        from hvqcodec.codec import Codec
-
         torch.set_num_threads(settings.threads)
         Image.MAX_IMAGE_PIXELS = None  # `max_pixels` among the choices is the limit
-        self.codec = Codec.load(settings.model, device=settings.device)
-        self.choices = settings.choices
+        self.settings = settings
+        self.codecs: dict[str, Codec] = {}
+        self.codec(settings.model or DEFAULT)
 
-    def encode(self, source: str) -> Outcome:
+    def codec(self, model: str) -> "Codec":
+        from hvqcodec.codec import Codec
+
+        if model not in self.codecs:
+            self.codecs[model] = Codec.load(model, device=self.settings.device)
+        return self.codecs[model]
+
+    def convert(self, source: str) -> Outcome:
         """Never raises for what is wrong with an image, its file or its rate."""
-        begin, data, fault, photo = time.perf_counter(), None, None, None
+        begin, data, fault, photo, bpp = time.perf_counter(), None, None, None, None
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 content = read_source(source)
-                data = self.codec.compress(content, **self.choices)
+                data = self.encode(content) if self.settings.encodes else self.decode(content)
                 photo = hashlib.sha256(content).hexdigest()
+                bpp = probe(data if self.settings.encodes else content).bpp
             except HvqError as error:
                 fault = " ".join(str(error).split())
             except (MemoryError, RuntimeError) as error:
@@ -127,7 +168,15 @@ class Worker:
         if fault and source not in fault:
             fault = f"{source}: {fault.removeprefix('the image: ')}"
         notices = [str(w.message) for w in caught if issubclass(w.category, HvqWarning)]
-        return Outcome(data, time.perf_counter() - begin, fault, notices, photo)
+        return Outcome(data, time.perf_counter() - begin, fault, notices, photo, bpp)
+
+    def encode(self, photo: bytes) -> bytes:
+        return self.codec(self.settings.model or DEFAULT).compress(photo, **self.settings.choices)
+
+    def decode(self, file: bytes) -> bytes:
+        model = self.settings.model or model_for(Bitstream.from_bytes(file).fingerprint)
+        image = self.codec(model).decompress(file, **self.settings.choices)
+        return to_file_bytes(image, self.settings.suffix)
 
 
 def read_source(source: str) -> bytes:

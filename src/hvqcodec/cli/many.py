@@ -11,29 +11,48 @@ from typing import Any
 import click
 
 from hvqcodec.batch import Settings, run
-from hvqcodec.batch.cluster import encode_on_cluster
+from hvqcodec.batch.cluster import on_cluster
 from hvqcodec.batch.inputs import find_jobs
-from hvqcodec.batch.processes import encode_in_processes
+from hvqcodec.batch.processes import in_processes
 from hvqcodec.batch.running import Summary
-from hvqcodec.batch.work import Record
-from hvqcodec.cli.options import device_option, encoding_choices
+from hvqcodec.batch.work import HVQ, Record
+from hvqcodec.cli.options import decoding_choices, device_option, encoding_choices
 from hvqcodec.cli.terminal import is_watched, say
+from hvqcodec.saving import FORMATS
 
-ENGINES = {"local": encode_in_processes, "ray": encode_on_cluster}
+ENGINES = {"local": in_processes, "ray": on_cluster}
 
 MAX_WORKERS = 8
 """If nothing is said: each takes some 450 MB."""
 
 
+def parse_suffix(ctx: click.Context, param: click.Parameter, value: str | None) -> str:
+    """Of the outputs, `.hvq` if nothing is said."""
+    if value is None:
+        return HVQ
+    suffix = f".{value.lower().removeprefix('.')}"
+    if suffix not in FORMATS:
+        known = ", ".join(known.removeprefix(".") for known in FORMATS)
+        raise click.BadParameter(f"{value!r} is none of {known}")
+    return suffix
+
+
 @click.command()
-@click.argument("photos", nargs=-1, required=True, metavar="PHOTO...")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option(
     "-o",
     "--output",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help="Folder of the .hvq files; made if it is not there.",
+    help="Folder of what is made; itself made if it is not there.",
+)
+@click.option(
+    "--decode",
+    "suffix",
+    callback=parse_suffix,
+    metavar="FORMAT",
+    help="The other way: .hvq files to png, jpg, webp, tiff or ppm.",
 )
 @encoding_choices
 @click.option(
@@ -52,37 +71,41 @@ MAX_WORKERS = 8
 @click.option(
     "--manifest",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A line of JSON for each photo. Default: manifest.jsonl in the folder.",
+    help="A line of JSON for each input. Default: manifest.jsonl in the folder.",
 )
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace outputs of other settings or photos, and files that no manifest knows; fetch "
-    "photos behind URLs again.",
+    help="Replace outputs of other settings or inputs, and files that no manifest knows; fetch "
+    "what is behind URLs again.",
 )
 @device_option
 def batch(
-    photos: tuple[str, ...],
+    inputs: tuple[str, ...],
     folder: Path,
+    suffix: str,
     choices: dict[str, Any],
-    model: str,
+    model: str | None,
     workers: int | None,
     engine: str,
     manifest: Path | None,
     overwrite: bool,
     device: str,
 ) -> None:
-    """Encode many photos: files, folders, globs and URLs (hvqcodec[remote]).
+    """Encode many photos, or decode many files: files, folders, globs and URLs (hvqcodec[remote]).
 
-    Started again, it goes on where it stopped. A photo that cannot be encoded does not stop
-    the others; the exit status is 1 then.
+    Started again, it goes on where it stopped. One that fails does not stop the others; the exit
+    status is 1 then.
     """
     processors = usable_processors()
     workers = workers or min(processors, MAX_WORKERS)
-    jobs = find_jobs(photos)
-    settings = Settings(model, device, max(1, processors // workers), choices)
+    if suffix != HVQ:
+        model, choices = decoding_choices(model, choices)
+    jobs = find_jobs(inputs, suffix)
+    settings = Settings(model, device, max(1, processors // workers), choices, suffix)
+    verb = "encod" if suffix == HVQ else "decod"
     begin = time.monotonic()
-    with counting_bar(len(jobs)) as report:
+    with counting_bar(len(jobs), f"{verb}ing") as report:
         summary = run(
             jobs,
             folder,
@@ -95,8 +118,8 @@ def batch(
         )
     seconds = time.monotonic() - begin
     click.echo(
-        f"{summary.encoded} encoded, {summary.skipped} skipped, {summary.failed} failed "
-        f"in {seconds:.1f} s ({summary.encoded / max(seconds, 1e-3):.2f} photos/s)"
+        f"{summary.written} {verb}ed, {summary.skipped} skipped, {summary.failed} failed "
+        f"in {seconds:.1f} s ({summary.written / max(seconds, 1e-3):.2f} photos/s)"
     )
     if summary.failed:
         raise click.exceptions.Exit(1)
@@ -109,7 +132,7 @@ def usable_processors() -> int:
 
 
 @contextmanager
-def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None]]:
+def counting_bar(total: int, label: str) -> Iterator[Callable[[Summary, Record | None], None]]:
     """What a batch reports to: a bar on standard error, if that is a terminal, and a line for
     each failure and notice."""
     begin = time.monotonic()
@@ -117,12 +140,12 @@ def counting_bar(total: int) -> Iterator[Callable[[Summary, Record | None], None
     def counts(summary: Summary | None) -> str | None:
         if summary is None:
             return None
-        speed = summary.encoded / max(time.monotonic() - begin, 1e-3)
+        speed = summary.written / max(time.monotonic() - begin, 1e-3)
         return f"{speed:.2f} photos/s, {summary.skipped} skipped, {summary.failed} failed"
 
     with click.progressbar(
         length=total,
-        label="encoding",
+        label=label,
         file=sys.stderr,
         hidden=not is_watched(),
         show_pos=True,

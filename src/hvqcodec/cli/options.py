@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from hvqcodec.choices import DEFAULT_EFFORT, Choices, Effort
+from hvqcodec.choices import DEFAULT_EFFORT, Choices, DecodingChoices, Effort
 from hvqcodec.errors import FileError
 from hvqcodec.files import SEPARATORS, read_file, write_atomically
 from hvqcodec.limits import MAX_PIXELS
@@ -147,6 +148,11 @@ _HOW_TO_ENCODE = (
     max_pixels_option,
 )
 
+_ENCODING_ALONE = {"rate", "allocation", *Choices.__annotations__}.difference(
+    DecodingChoices.__annotations__
+)
+"""Of the options above those that say nothing of decoding."""
+
 
 def encoding_choices(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that say how to encode; the command gets them as one dict, `choices`,
@@ -166,6 +172,24 @@ def encoding_choices(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_HOW_TO_ENCODE):
         checked = option(checked)
     return checked
+
+
+def decoding_choices(
+    model: str | None, choices: dict[str, Any]
+) -> tuple[str | None, dict[str, Any]]:
+    """Of a command with `encoding_choices` that is to decode: the model, if one is named, and the
+    choices of `Codec.decompress`. Raises UsageError where others are named."""
+    context = click.get_current_context()
+    named = {
+        parameter.name: parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name
+        and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
+    }
+    if wrong := [named[name] for name in named if name in _ENCODING_ALONE]:
+        raise click.UsageError(f"{', '.join(wrong)} has no meaning in decoding")
+    kept = {name: choices[name] for name in DecodingChoices.__annotations__ if name in choices}
+    return model if "model" in named else None, kept
 
 
 def load_codec(model: str, device: str, threads: int | None) -> "Codec":

@@ -12,11 +12,11 @@ import time
 from collections.abc import Sequence
 
 from benchmarks import decoded
+from benchmarks.photos import load_photos
 from hvqcodec import Codec
 from hvqcodec.bitstream import Bitstream, Scope
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import decode_stream, decode_symbols, encode_symbols
-from training.data import load_photos
 
 
 def main(given: Sequence[str] | None = None) -> None:

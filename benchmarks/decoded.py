@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.photos import Photo
 from hvqcodec import Codec, HvqWarning
-from training.data import Photo
 
 
 def options_parser(description: str | None, rates: str) -> argparse.ArgumentParser:

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import decoded
+from benchmarks.photos import MOVED, Photo, load_photos
 from hvqcodec.metrics import to_tensor
 from hvqcodec.metrics.perceptual import LPIPS, load_perceptual
-from training.data import Photo, load_photos
-from training.validate import MOVED
 
 TAP = 2
 """AlexNet's third layer: 384 features, one position every 16 pixels."""

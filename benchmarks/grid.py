@@ -17,11 +17,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from benchmarks import decoded
+from benchmarks.photos import MOVED, Photo, load_photos
 from hvqcodec.arrays import Floats
 from hvqcodec.metrics import to_tensor
 from hvqcodec.metrics.perceptual import load_perceptual
-from training.data import Photo, load_photos
-from training.validate import MOVED
 
 SIDE = 32
 """Of the squares whose spectrum is taken, in pixels."""

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.photos import Photo, read_photo
 from hvqcodec.optional import require
-from training.data import Photo, read_photo
 
 MEGAPIXELS = (0.4, 1.5, 3, 6, 12, 24, 48)
 

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.codecs import Contender, UnreachableError
+from benchmarks.photos import read_photo
 from hvqcodec.arrays import Pixels
-from training.data import read_photo
 
 Measure = Callable[[Pixels, Pixels], dict[str, float]]
 """Of a photo and what is decoded, as `hvqcodec.metrics.Metrics`."""

@@ -24,6 +24,7 @@ from PIL import Image
 from benchmarks import plot
 from benchmarks.bd_rate import bd_rate, compared_rates
 from benchmarks.codecs import PILLOW, Contender, UnreachableError, hvq, pillow
+from benchmarks.photos import SUFFIXES, read_photo
 from benchmarks.points import Point, curve, measure, read_points, write_points, write_rows
 from benchmarks.rate_checks import print_deviations, print_ladder
 from hvqcodec.choices import DEFAULT_EFFORT, Effort
@@ -31,7 +32,6 @@ from hvqcodec.errors import MissingError
 from hvqcodec.metrics import LOWER_IS_BETTER, MIN_SIDE, TITLES, Metrics
 from hvqcodec.models.cards import DEFAULT
 from hvqcodec.optional import require
-from training.data import SUFFIXES, read_photo
 
 RATES = (0.06, 0.08, 0.1, 0.15, 0.2, 0.3)
 LADDER = (0.06, 0.07, 0.08, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3)

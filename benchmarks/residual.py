@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from benchmarks import decoded
+from benchmarks.photos import load_photos
 from hvqcodec import Codec, probe
 from hvqcodec.image import Picture
 from hvqcodec.metrics import TITLES, Metrics
 from hvqcodec.picture_coding import PictureCoder
 from hvqcodec.rate import Coded, Room
 from hvqcodec.tiling import Stages
-from training.data import load_photos
 
 
 class Bare(PictureCoder):

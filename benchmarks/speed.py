@@ -17,10 +17,10 @@ from typing import get_args
 import torch
 from PIL import Image
 
+from benchmarks.photos import read_photo
 from hvqcodec import Codec, timing
 from hvqcodec.choices import DEFAULT_EFFORT, Effort
 from hvqcodec.models.cards import DEFAULT
-from training.data import read_photo
 
 ENTROPY_STEPS = ("tables", "range coding")
 

@@ -11,11 +11,12 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from benchmarks.photos import load_photos
 from hvqcodec import Codec
 from hvqcodec.models.zoo import load_model
 from tests.helpers import TINY, Pixels, bare
 from training import checkpoint, graft, train
-from training.data import batches, load_photos
+from training.crops import batches
 from training.masks import EncoderMaps
 from training.realism import HEAD_START, Discriminator, Realism
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import hvqcodec
+from benchmarks.photos import load_photos
 from hvqcodec import Codec
 from hvqcodec.allocation import CODES_PER_CELL, allocate
 from hvqcodec.encoding import hyperprior
@@ -34,7 +35,7 @@ from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
 from tests.helpers import TESTS, TINY, Pixels, psnr, symbols_of
 from training import average, checkpoint, export, tables, train
-from training.data import batches, load_photos, random_crop, smoothed
+from training.crops import batches, random_crop, smoothed
 from training.masks import EncoderMaps, random_lambdas, random_map, random_maps
 from training.objective import Distortion, Weights, moved
 from training.optimisers import orthogonalise

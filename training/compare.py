@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.bd_rate import bd_rate
+from benchmarks.photos import load_photos
 from hvqcodec.metrics import LOWER_IS_BETTER
 from hvqcodec.metrics.perceptual import load_perceptual
-from training.data import load_photos
 from training.objective import Distortion, Weights
 from training.train import start_from
 from training.validate import validate

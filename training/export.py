@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from benchmarks.photos import Photo, load_photos
 from hvqcodec.bitstream import Scope
 from hvqcodec.encoding import hyperprior
 from hvqcodec.entropy.budget import code_lengths
@@ -35,7 +36,6 @@ from hvqcodec.models.context import Context
 from hvqcodec.models.hyperprior import STEP_UNIT, HyperSynthesis, sigma_from_step
 from hvqcodec.models.model import Model
 from training import checkpoint
-from training.data import Photo, load_photos
 from training.survey import Survey, gaussians, scenes, survey
 from training.tables import fit_map_tables, huffman_lengths, static_tables, to_frequencies
 

@@ -39,6 +39,7 @@ from torch import Tensor
 from benchmarks.bd_rate import bd_rate
 from benchmarks.codecs import Contender, hvq
 from benchmarks.frechet import Crowd, crowd_of, frechet_distance
+from benchmarks.photos import MOVED, load_photos, read_photo
 from benchmarks.points import Point, curve, measure
 from hvqcodec import Codec
 from hvqcodec.arrays import Pixels
@@ -47,9 +48,7 @@ from hvqcodec.metrics import Metrics
 from hvqcodec.metrics.measuring import Distance
 from hvqcodec.metrics.perceptual import LPIPS
 from hvqcodec.models.cards import DEFAULT, card_of, list_models, model_path
-from training.data import load_photos, read_photo
 from training.graft import is_graft
-from training.validate import MOVED
 
 RATES = (0.07, 0.1, 0.15, 0.2, 0.3)
 JUDGES = ("lpips_anywhere", "dlp", "ms_ssim")

@@ -30,10 +30,11 @@ from typing import Any
 
 import torch
 
+from benchmarks.photos import Photo, load_photos
 from hvqcodec.metrics import TITLES
 from training import train
 from training.compare import difference
-from training.data import Photo, batches, load_photos
+from training.crops import batches
 from training.validate import validate
 
 LAMBDAS = (4.0, 1.6, 0.8, 0.4, 0.2)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import nnls
 
+from benchmarks.photos import Photo, load_photos
 from hvqcodec import Codec, residual
 from hvqcodec.decoding import synthesise
 from hvqcodec.entropy import residual_coding, residual_tables
@@ -29,7 +30,6 @@ from hvqcodec.limits import MAX_PIXELS
 from hvqcodec.picture_coding import PictureCoder
 from hvqcodec.residual import ResidualFitter
 from hvqcodec.tiling import Stages
-from training.data import Photo, load_photos
 
 LAMBDAS = (5.0, 2.0, 0.8, 0.3)
 UNIT = 1024

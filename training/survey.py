@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.photos import Photo
 from hvqcodec.encoding import Scene, analyse, hyperprior
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.entropy.symbol_coding import Symbols, index_maps, sent_latents
 from hvqcodec.image import to_blocks
 from hvqcodec.models.model import Model
-from training.data import Photo
 
 
 @dataclass

@@ -5,10 +5,10 @@ import heapq
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.photos import Photo
 from hvqcodec.entropy.map_coding import MAP_TABLE_SUM, flag_counts
 from hvqcodec.entropy.tables import STATIC_BITS, STATIC_MAX
 from hvqcodec.models.model import Model
-from training.data import Photo
 from training.survey import scenes
 
 MAP_SETS = 8

@@ -25,12 +25,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.photos import Photo, load_photos
 from hvqcodec.metrics.perceptual import load_perceptual
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
 from training import checkpoint
-from training.data import Photo, batches, load_photos
+from training.crops import batches
 from training.objective import Distortion, Objective, Weights, bits_per_pixel
 from training.optimisers import make_optimisers
 from training.peers import MEET_EVERY, Peers

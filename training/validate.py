@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.photos import MOVED, Photo
 from hvqcodec.allocation import CODES_PER_CELL, allocate
 from hvqcodec.correction import add
 from hvqcodec.encoding import hyperprior
@@ -15,14 +16,11 @@ from hvqcodec.metrics import MIN_SIDE, ms_ssim
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.model import Model
 from hvqcodec.residual import ResidualFitter
-from training.data import Photo
 from training.mending import to_pixels
 from training.objective import Distortion
 
 FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "lpips_moved", "dlp", "flat")
-"""`lpips_moved` is LPIPS without the first `MOVED` rows and columns: a picture must not look
-right on the grid of its codes alone."""
-MOVED = 2
+"""`lpips_moved` is LPIPS without the first `MOVED` rows and columns."""
 
 
 @torch.no_grad()

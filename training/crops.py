@@ -1,47 +1,15 @@
-"""Photos, decoded once into memory, and random crops of them."""
+"""Random crops of photos."""
 
-import io
 import queue
-import tarfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-Photo = NDArray[np.uint8]
-"""(H, W, 3) RGB."""
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
-
-def read_photo(source: bytes | Path) -> Photo:
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def load_photos(paths: list[Path], limit: int | None = None) -> list[Photo]:
-    """Photos of tar files and folders, in a fixed order."""
-    sources: list[bytes | Path] = []
-    for path in paths:
-        if path.is_dir():
-            sources += sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
-        else:
-            with tarfile.open(path) as tar:
-                for member in sorted(tar.getmembers(), key=lambda m: m.name):
-                    if member.name.lower().endswith(SUFFIXES):
-                        file = tar.extractfile(member)
-                        assert file is not None
-                        sources.append(file.read())
-    if not sources:
-        raise SystemExit(f"no photos in {', '.join(map(str, paths))}")
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(read_photo, sources[:limit]))
+from benchmarks.photos import Photo
 
 
 def random_crop(photo: Photo, size: int, rng: np.random.Generator) -> Photo:

@@ -15,7 +15,7 @@ from hvqcodec import Codec
 from hvqcodec.allocation import allocate, allocate_by_entropy
 from hvqcodec.encoding import Scene, analyse
 from hvqcodec.granularity import BLOCK, COARSE, FINE, MEDIUM, Levels, level_masks
-from hvqcodec.image import to_blocks
+from hvqcodec.pixels import to_blocks
 from hvqcodec.rate import LAMBDA_MAX, LAMBDA_MIN
 from tests.helpers import Pixels, maps
 

@@ -14,7 +14,7 @@ from hvqcodec.entropy.context import FLAGS, TURNS, around, known_planes, turns
 from hvqcodec.entropy.fixed_point import MU_LIMIT
 from hvqcodec.entropy.symbol_coding import Symbols, index_frequencies, index_maps
 from hvqcodec.granularity import COARSE, FINE, MEDIUM
-from hvqcodec.image import to_blocks
+from hvqcodec.pixels import to_blocks
 from tests.helpers import CONTEXT, Pixels, maps
 
 

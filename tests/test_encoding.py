@@ -10,7 +10,7 @@ from hvqcodec.encoding import Scene, analyse, feature_differences, hyperprior, p
 from hvqcodec.entropy.budget import bit_budget
 from hvqcodec.entropy.constants import ONE
 from hvqcodec.granularity import COARSE, FINE, MEDIUM
-from hvqcodec.image import to_blocks
+from hvqcodec.pixels import to_blocks
 from tests.helpers import Pixels, psnr
 
 

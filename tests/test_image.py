@@ -15,15 +15,9 @@ from PIL import Image, ImageCms
 from hvqcodec import HvqWarning, ImageError
 from hvqcodec.bitstream import Mode
 from hvqcodec.exif import EXIF_PREFIX
-from hvqcodec.image import (
-    Picture,
-    from_signal,
-    read_picture,
-    to_blocks,
-    to_result,
-    to_signal,
-)
+from hvqcodec.image import Picture, read_picture, to_result
 from hvqcodec.metadata import Metadata
+from hvqcodec.pixels import from_signal, to_blocks, to_signal
 from tests.helpers import Pixels
 from tests.samples import (
     ORIENTATION,

@@ -21,8 +21,8 @@ from hvqcodec.entropy.symbol_coding import (
     sent_positions,
 )
 from hvqcodec.granularity import COARSE, FINE, MEDIUM
-from hvqcodec.image import to_blocks
 from hvqcodec.latent_refinement import REACH, Codes, cost, latent_prices, refine_latents
+from hvqcodec.pixels import to_blocks
 from tests.helpers import CONTEXT, TINY, Pixels, symbols_of
 
 

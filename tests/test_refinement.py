@@ -10,7 +10,7 @@ from hvqcodec.arrays import Floats
 from hvqcodec.encoding import Scene, analyse
 from hvqcodec.entropy.map_coding import map_costs
 from hvqcodec.granularity import COARSE, FINE, MEDIUM, Levels
-from hvqcodec.image import to_blocks
+from hvqcodec.pixels import to_blocks
 from hvqcodec.refinement import MAP_WEIGHT, level_cost, refine
 from tests.helpers import Pixels, maps
 

@@ -18,7 +18,7 @@ from hvqcodec.entropy.symbol_coding import (
     sent_positions,
 )
 from hvqcodec.granularity import Levels
-from hvqcodec.image import to_blocks
+from hvqcodec.pixels import to_blocks
 from tests import reference_decoder as reference
 from tests.helpers import CONTEXT, TINY, Pixels, assert_same_symbols, maps, threads
 

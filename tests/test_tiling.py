@@ -15,7 +15,7 @@ from hvqcodec import Codec
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import Scene, analyse
 from hvqcodec.granularity import BLOCK
-from hvqcodec.image import to_blocks, to_signal
+from hvqcodec.pixels import to_blocks, to_signal
 from hvqcodec.tiling import SIDE, UNTILED, Tile, tiles
 from tests.helpers import Pixels
 

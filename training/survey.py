@@ -13,8 +13,8 @@ from benchmarks.photos import Photo
 from hvqcodec.encoding import Scene, analyse, hyperprior
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.entropy.symbol_coding import Symbols, index_maps, sent_latents
-from hvqcodec.image import to_blocks
 from hvqcodec.models.model import Model
+from hvqcodec.pixels import to_blocks
 
 
 @dataclass

@@ -30,7 +30,6 @@ from hvqcodec.image import (
     Picture,
     ResultKind,
     read_picture,
-    to_grey,
     to_result,
 )
 from hvqcodec.importance import cell_weights
@@ -39,6 +38,7 @@ from hvqcodec.metadata import Metadata
 from hvqcodec.models.cards import DEFAULT
 from hvqcodec.models.zoo import LoadedModel, load_model
 from hvqcodec.picture_coding import PictureCoder
+from hvqcodec.pixels import to_grey
 from hvqcodec.tiling import UNTILED, Progress, Stages
 from hvqcodec.timing import step
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from hvqcodec.arrays import Pixels
 from hvqcodec.entropy.symbol_coding import Symbols, index_maps
 from hvqcodec.granularity import BLOCK, MEDIUM
-from hvqcodec.image import from_signal
 from hvqcodec.models.model import Model
+from hvqcodec.pixels import from_signal
 from hvqcodec.tiling import Progress, tiles
 
 

@@ -18,11 +18,11 @@ from hvqcodec.decoding import synthesise
 from hvqcodec.entropy.symbol_coding import Symbols
 from hvqcodec.entropy.tables import STATIC_BITS, STATIC_SHARE
 from hvqcodec.granularity import BLOCK, COARSE, FINE, LATENT_GRID, MEDIUM, Levels, level_masks
-from hvqcodec.image import to_signal
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.context import Context
 from hvqcodec.models.hyperprior import Hyperprior
 from hvqcodec.models.model import Model
+from hvqcodec.pixels import to_signal
 from hvqcodec.refinement import refine
 from hvqcodec.tiling import Progress, Tile, tiles
 from hvqcodec.timing import step

@@ -16,9 +16,11 @@ from hvqcodec.alpha import fill_hidden
 from hvqcodec.arrays import Pixels
 from hvqcodec.bitstream import MAX_SIDE, Mode
 from hvqcodec.colour import to_srgb
+from hvqcodec.eight_bits import as_png_means_it, to_eight_bits
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory, notice
 from hvqcodec.limits import MAX_PIXELS, check_limit, is_too_large, too_large
 from hvqcodec.metadata import Metadata, as_displayed, upright
+from hvqcodec.pixels import to_grey
 
 ImageSource = Image.Image | Pixels | Tensor | str | PathLike[str] | IO[bytes] | bytes
 """PIL image; (H, W) or (H, W, 1 ... 4) uint8 array; (1 ... 4, H, W) tensor of uint8 or of
@@ -153,10 +155,6 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         )
 
 
-_SCALES = {"'1'": 255, "'L;2'": 85, "'L;4'": 17}
-"""By what Pillow multiplies grey samples of a PNG of fewer than 8 bits, by its name for them."""
-
-
 def _from_pil(
     image: Image.Image, strip: bool, max_pixels: int, tell: Callable[[str], None]
 ) -> Picture:
@@ -174,7 +172,7 @@ def _from_pil(
     image.load()
     metadata = Metadata.of(image)
     if image.format == "PNG":
-        image = _as_png_means_it(image, tiles)
+        image = as_png_means_it(image, tiles)
     if strip:
         image = upright(image)
     if deep:
@@ -186,7 +184,7 @@ def _from_pil(
     if image.mode in ("CMYK", "LAB"):  # whose profiles fit no RGB
         image = to_srgb(image, metadata.icc).convert("RGB")
         metadata = replace(metadata, icc=b"")
-    image = _to_eight_bits(image)
+    image = to_eight_bits(image)
     if strip:
         image, metadata = to_srgb(image, metadata.icc), Metadata()
     alpha = None
@@ -200,59 +198,6 @@ def _from_pil(
     return Picture(rgb, mode, alpha, metadata)
 
 
-def _as_png_means_it(image: Image.Image, tiles: str) -> Image.Image:
-    """Pillow scales samples of 1, 2, 4 and 16 bits to 8, but not the colour that stands for
-    transparency (of 1 bit from release 12 on), and reads grey of 16 bits with alpha as RGB."""
-    if "LA;16B" in tiles:
-        return image.convert("LA")
-    colour = image.info.get("transparency")
-    if isinstance(colour, int) and (scale := _scale_of(image, colour, tiles)):
-        image = image.copy()
-        image.info["transparency"] = min(colour * scale, 255)
-    if isinstance(colour, tuple) and "'RGB;16B'" in tiles:
-        image = image.copy()
-        image.info["transparency"] = tuple(value >> 8 for value in colour)
-    return image
-
-
-def _scale_of(image: Image.Image, colour: int, tiles: str) -> int | None:
-    """By what Pillow has scaled grey samples of fewer than 8 bits, if it has, but not the colour
-    that stands for transparency."""
-    if tiles != "[]":
-        return next((scale for raw, scale in _SCALES.items() if raw in tiles), None)
-    # It was read before, and no longer tells: so by the greys that there are.
-    if image.mode not in ("1", "L"):
-        return None
-    greys = {grey for grey, count in enumerate(image.histogram()) if count}
-    for scale in _SCALES.values():
-        if colour * scale in greys - {colour} and all(grey % scale == 0 for grey in greys):
-            return scale
-    return None
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Mode L, LA, RGB or RGBA."""
-    if image.mode.startswith("I"):  # 16 bits, also where Pillow holds them in 32
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError("an image of 32 bits per channel: scale it to 8 or 16 bits")
-        grey = values.astype(np.float32) / 257
-        result = Image.fromarray(np.round(grey).astype(np.uint8))
-        if "transparency" in image.info:  # the one value that is
-            result.putalpha(
-                Image.fromarray(255 * (values != image.info["transparency"]).astype(np.uint8))
-            )
-        return result
-    if image.mode in ("La", "RGBa"):
-        return image.convert(image.mode.upper())
-    colour = image.info.get("transparency")
-    if image.mode == "RGB" and isinstance(colour, tuple) and max(colour) > 255:
-        image = image.copy()  # of 16 bits still, where the pixels have lost their lower 8
-        image.info["transparency"] = tuple(value >> 8 for value in colour)
-    is_grey = image.mode in ("1", "L", "LA")
-    return image.convert(("L" if is_grey else "RGB") + "A" * image.has_transparency_data)
-
-
 def to_result(image: Image.Image, kind: ResultKind) -> ImageResult:
     """A decoded image as asked for; arrays and tensors are uint8, upright and in sRGB, since
     they cannot carry orientation or profile: (H, W) if grey, else (H, W, C); (C, H, W)."""
@@ -263,28 +208,3 @@ def to_result(image: Image.Image, kind: ResultKind) -> ImageResult:
         return pixels
     planes = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     return torch.from_numpy(np.ascontiguousarray(planes))
-
-
-def to_blocks(rgb: Pixels) -> Pixels:
-    """(H, W, 3) -> (H', W', 3), sides raised to multiples of 16 by repeating the edge."""
-    h, w = rgb.shape[:2]
-    below, right = -h % 16, -w % 16
-    return np.pad(rgb, ((0, below), (0, right), (0, 0)), "edge") if below or right else rgb
-
-
-def to_signal(pixels: Pixels) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, H, W) float in [-1, 1], what the networks work on."""
-    return torch.tensor(pixels, device="cpu").permute(2, 0, 1)[None].float().mul_(2 / 255).sub_(1)
-
-
-def from_signal(signal: Tensor) -> Pixels:
-    """(1, 3, H, W) about [-1, 1] -> (H, W, 3) uint8."""
-    rgb = signal[0].add(1).mul_(127.5).round_().clamp_(0, 255)
-    pixels: Pixels = rgb.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
-    return pixels
-
-
-def to_grey(rgb: Pixels) -> Pixels:
-    """(H, W, 3) -> (H, W), the rounded mean of the channels."""
-    grey: Pixels = ((rgb.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
-    return grey

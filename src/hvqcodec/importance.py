@@ -5,7 +5,8 @@ import numpy as np
 from hvqcodec.arrays import Floats
 from hvqcodec.errors import ImageError
 from hvqcodec.granularity import BLOCK, MEDIUM
-from hvqcodec.image import ImageSource, Picture, read_picture, to_blocks, to_grey
+from hvqcodec.image import ImageSource, Picture, read_picture
+from hvqcodec.pixels import to_blocks, to_grey
 
 
 def cell_weights(source: ImageSource, picture: Picture, strip: bool, max_pixels: int) -> Floats:

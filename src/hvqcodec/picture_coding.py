@@ -12,9 +12,10 @@ from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
 from hvqcodec.entropy.symbol_coding import Symbols, encode_symbols
 from hvqcodec.granularity import Levels
-from hvqcodec.image import Picture, to_blocks, to_grey
+from hvqcodec.image import Picture
 from hvqcodec.latent_refinement import refine_latents
 from hvqcodec.models.zoo import LoadedModel
+from hvqcodec.pixels import to_blocks, to_grey
 from hvqcodec.rate import Coded, Room
 from hvqcodec.residual import CELL, FINE_CELL, ResidualFitter
 from hvqcodec.tiling import Stages

@@ -27,6 +27,7 @@ from benchmarks.codecs import PILLOW, Contender, UnreachableError, hvq, pillow
 from benchmarks.photos import SUFFIXES, read_photo
 from benchmarks.points import Point, curve, measure, read_points, write_points, write_rows
 from benchmarks.rate_checks import print_deviations, print_ladder
+from benchmarks.witness import add_witness
 from hvqcodec.choices import DEFAULT_EFFORT, Effort
 from hvqcodec.errors import MissingError
 from hvqcodec.metrics import LOWER_IS_BETTER, MIN_SIDE, TITLES, Metrics
@@ -46,7 +47,7 @@ def main() -> None:
     if not photos:
         sys.exit("no photos there")
     metrics = Metrics(options.perceptual)
-    for line in metrics.add_optional():
+    for line in metrics.add_optional() + add_witness(metrics):
         print(line)
     contenders = list(find_contenders(options))
     points = measure_all(contenders, photos, metrics)

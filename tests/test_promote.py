@@ -22,7 +22,7 @@ from training.export import write_model
 
 def points(name: str, factor: float) -> list[Point]:
     """A curve with `factor` times the bits of the plain one."""
-    figures = {"lpips_anywhere": 1.0, "dlp": 2.0, "frechet": 9.0}
+    figures = {"lpips_anywhere": 1.0, "dlp": 2.0, "effnet": 3.0, "frechet": 9.0}
     return [
         Point(
             name,
@@ -55,7 +55,7 @@ def test_a_gain_is_not_bought_with_one_of_the_metrics() -> None:
     ("frechet", "dlp", "promoted"), [(-11.0, 4.9, True), (-9.0, -2.0, False), (-11.0, 5.1, False)]
 )
 def test_a_graft_may_also_look_more_natural(frechet: float, dlp: float, promoted: bool) -> None:
-    verdict = {"lpips_anywhere": 3.0, "dlp": dlp, "ms_ssim": 1.0, "frechet": frechet}
+    verdict = dict.fromkeys(promote.JUDGES, 1.0) | {"dlp": dlp, "frechet": frechet}
     as_they_were = dict.fromkeys(verdict, 0.0)
     assert promote.passes(verdict, as_they_were) == promoted
     assert not promote.passes(verdict)

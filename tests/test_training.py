@@ -37,7 +37,7 @@ from tests.helpers import TESTS, TINY, Pixels, psnr, symbols_of
 from training import average, checkpoint, export, tables, train
 from training.crops import batches, random_crop, smoothed
 from training.masks import EncoderMaps, random_lambdas, random_map, random_maps
-from training.objective import Distortion, Weights, moved
+from training.objective import Distortion, Weights
 from training.optimisers import orthogonalise
 from training.peers import MEET_EVERY, Peers
 from training.survey import scenes, survey
@@ -811,17 +811,3 @@ def test_the_survey_counts_what_is_sent(photos: Path) -> None:
     for level in range(3):
         assert found.indices[level].sum() == sum(len(s.indices[level]) for s in sent)
     assert (found.activation_max >= 0).all()
-
-
-def test_both_pictures_are_moved_alike_to_every_place_of_a_fine_code() -> None:
-    image = torch.arange(64.0).view(1, 1, 8, 8)
-    torch.manual_seed(0)
-    places = set()
-    for _ in range(200):
-        a, b = moved(image, 100 + image)
-        assert torch.equal(a + 100, b)
-        assert torch.equal(a.flatten().sort()[0], image.flatten())
-        places.add(int(a[0, 0, 0, 0]))
-    rows, columns = ({place // 8 % 4 for place in places}, {place % 8 % 4 for place in places})
-    assert rows == columns == {0, 1, 2, 3}
-    assert len(places) == 16

@@ -1,5 +1,6 @@
 """BD-rates of models and checkpoints against the first, in floats: what a run has brought, in a
-tenth of the time of the gate (`training.promote`), which alone codes real files.
+tenth of the time of the gate (`training.promote`), which alone codes real files. LPIPS and DLP
+are in the loss; `effnet` (`benchmarks.witness`) is not.
 
     python -m training.compare base runs/everything/checkpoint runs/mean/checkpoint \\
         --validation ../shared/data/val.tar --perceptual ../shared/perceptual
@@ -17,6 +18,7 @@ import torch
 
 from benchmarks.bd_rate import bd_rate
 from benchmarks.photos import load_photos
+from benchmarks.witness import Witness
 from hvqcodec.metrics import LOWER_IS_BETTER
 from hvqcodec.metrics.perceptual import load_perceptual
 from training.objective import Distortion, Weights
@@ -26,7 +28,7 @@ from training.validate import validate
 LAMBDAS = (5.0, 3.0, 1.6, 0.9, 0.5)
 CODE_BITS = 8.0
 """About what a code costs, at any level."""
-JUDGES = ("lpips", "dlp", "ms_ssim", "psnr")
+JUDGES = ("lpips", "dlp", "effnet", "ms_ssim", "psnr")
 
 Points = list[dict[str, float]]
 
@@ -61,11 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     photos = load_photos(options.validation, options.limit_photos)
     distortion = Distortion(Weights(), *load_perceptual(options.perceptual))
+    witness = Witness()
     first: Points = []
     for name in options.models:
         model, _ = start_from(name, {})
         bits = torch.full((3,), CODE_BITS)
-        found = validate(model.eval(), photos, distortion, bits, LAMBDAS, residuals=True)
+        found = validate(
+            model.eval(), photos, distortion, bits, LAMBDAS, residuals=True, witness=witness
+        )
         points = [anywhere(point) for point in found]
         first = first or points
         against = {metric: told(first, points, metric) for metric in JUDGES if metric in first[0]}

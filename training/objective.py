@@ -17,6 +17,7 @@ from hvqcodec.models.model import Model
 from training.flatness import flat_faults
 from training.masks import EncoderMaps, random_lambdas, random_maps
 from training.mending import residual_of
+from training.views import random_view
 
 RATE_EVERY = 10
 """Steps, where only the synthesis learns: the rate is then but for the map and the log."""
@@ -48,9 +49,12 @@ class Distortion:
     lpips: LPIPS | None
     dlp: DLP | None
 
-    def __call__(self, image: Tensor, target: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def __call__(
+        self, image: Tensor, target: Tensor, seen: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """RGB in [0, 1], (B, 3, H, W) -> loss (B,), cells (B, H/8, W/8) with the
-        distortion per pixel, and the metrics (B,) by name."""
+        distortion per pixel, and the metrics (B,) by name. seen: what LPIPS and DLP get to see
+        of both, if it is something else."""
         size = (image.shape[2] // 8, image.shape[3] // 8)
         squared = (image - target).square().mean(1)
         metrics = {"mse": squared.mean((1, 2))}
@@ -59,6 +63,7 @@ class Distortion:
         if self.weights.flat:
             metrics["flat"] = flat_faults(image, target)
             loss = loss + self.weights.flat * metrics["flat"]
+        image, target = seen or (image, target)
         for name, network in (("lpips", self.lpips), ("dlp", self.dlp)):
             if network is None:
                 continue
@@ -78,14 +83,6 @@ def to_cells(tap: Tensor, size: tuple[int, int]) -> Tensor:
     if tap.shape[-2] >= size[0]:
         return F.adaptive_avg_pool2d(tap, size)
     return F.interpolate(tap, size, mode="bilinear", align_corners=False)
-
-
-def moved(image: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both (B, C, H, W) by the same random pixels, fewer than AlexNet's first stride of 4 and
-    round the edge. Else each of its filters always meets the grid of fine codes at the same
-    place, and what it cannot see there is woven into the picture."""
-    shift = torch.randint(-2, 2, (2,)).tolist()
-    return image.roll(shift, (2, 3)), target.roll(shift, (2, 3))
 
 
 def laid_out(index: Tensor, mask: Tensor) -> Tensor:
@@ -188,8 +185,10 @@ class Objective:
         bare = squared.mean((1, 2))
         if self.corrects:
             output = output + residual_of(output.detach(), image, lambdas, self.menders)
-        distortion, actual, metrics = self.distortion(*moved(output, image))
-        actual = actual + self.weights.bare * F.avg_pool2d(squared.detach(), 8)
+        view = random_view()
+        pair = view.place(output), view.place(image)
+        distortion, actual, metrics = self.distortion(*pair, view.look(*pair))
+        actual = view.back(actual) + self.weights.bare * F.avg_pool2d(squared.detach(), 8)
         chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)
         # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
         head_loss = (chosen.exp() - actual * chosen).mean()

@@ -4,11 +4,12 @@
         --validation ../shared/data/val.tar --perceptual ../shared/perceptual
 
 Codes the validation photos with the candidate and with the embedded model. The candidate
-is promoted if its BD-rate against the embedded one is below zero on the mean of LPIPS, DLP
-and MS-SSIM and above +2 % on none, and if it looks no less natural: its Fréchet distance
+is promoted if its BD-rate against the embedded one is below zero on the mean of LPIPS, DLP,
+EffNet (`benchmarks.witness`: the one that is not in the loss) and MS-SSIM and above +2 % on none,
+and if it looks no less natural: its Fréchet distance
 (`benchmarks.frechet`) at equal rates at most 5 % larger. A graft (`training.graft`), which reads
 the files that there are, is also promoted for looking more natural: its Fréchet distance more
-than 10 % smaller and none of the three above +5 %; look at it as well. Those files, decoded by
+than 10 % smaller and none of the four above +5 %; look at it as well. Those files, decoded by
 it, may be no more than 5 % worse on anything. LPIPS counts as the mean of the picture and of the
 picture without its first two rows and columns, so that nothing is won by looking right on the
 grid of the codes alone.
@@ -41,6 +42,7 @@ from benchmarks.codecs import Contender, hvq
 from benchmarks.frechet import Crowd, crowd_of, frechet_distance
 from benchmarks.photos import MOVED, load_photos, read_photo
 from benchmarks.points import Point, curve, measure
+from benchmarks.witness import Witness
 from hvqcodec import Codec
 from hvqcodec.arrays import Pixels
 from hvqcodec.doctor import sample_picture
@@ -51,7 +53,7 @@ from hvqcodec.models.cards import DEFAULT, card_of, list_models, model_path
 from training.graft import is_graft
 
 RATES = (0.07, 0.1, 0.15, 0.2, 0.3)
-JUDGES = ("lpips_anywhere", "dlp", "ms_ssim")
+JUDGES = ("lpips_anywhere", "dlp", "effnet", "ms_ssim")
 WORSE_AT_MOST, LESS_NATURAL_AT_MOST = 2.0, 5.0
 NATURAL_WORSE_AT_MOST, NATURAL_GAIN = 5.0, -10.0
 """Closeness and naturalness are at odds (Blau and Michaeli 2018, arXiv 1711.06077): the
@@ -174,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not isinstance(network, LPIPS) or "dlp" not in metrics.distances:
         parser.error(f"{options.perceptual} does not hold the networks of both LPIPS and DLP")
     metrics.distances["lpips_anywhere"] = anywhere(network)
+    metrics.distances["effnet"] = Witness()
     with tempfile.TemporaryDirectory() as folder:
         photos = []
         for number, pixels in enumerate(load_photos(options.validation, options.limit_photos)):

@@ -13,13 +13,14 @@ from hvqcodec.correction import add
 from hvqcodec.encoding import hyperprior
 from hvqcodec.granularity import latent_support, level_masks
 from hvqcodec.metrics import MIN_SIDE, ms_ssim
+from hvqcodec.metrics.measuring import Distance
 from hvqcodec.models.analysis import cell_distortion
 from hvqcodec.models.model import Model
 from hvqcodec.residual import ResidualFitter
 from training.mending import to_pixels
 from training.objective import Distortion
 
-FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "lpips_moved", "dlp", "flat")
+FIGURES = ("bpp", "psnr", "ms_ssim", "lpips", "lpips_moved", "dlp", "effnet", "flat")
 """`lpips_moved` is LPIPS without the first `MOVED` rows and columns."""
 
 
@@ -33,9 +34,10 @@ def validate(
     size: int = 384,
     limit: int = 20,
     residuals: bool = False,
+    witness: Distance | None = None,
 ) -> Iterator[dict[str, float]]:
     """For each lambda the means over the centres of the photos. residuals: as the encoder would
-    send them, with their bytes."""
+    send them, with their bytes. witness: of `benchmarks.witness`."""
     device = model.codebook.weight.device
     cells_bits = code_bits * torch.tensor(CODES_PER_CELL, device=device)
     for lambda_ in lambdas:
@@ -65,6 +67,8 @@ def validate(
             for name in ("lpips", "dlp", "flat"):
                 if name in metrics:
                     sums[name].append(metrics[name].item())
+            if witness is not None:
+                sums["effnet"].append(witness(output, image).item())
             if distortion.lpips is not None:
                 pair = (t[:, :, MOVED:, MOVED:] for t in (output, image))
                 sums["lpips_moved"].append(distortion.lpips(*pair).item())

@@ -23,8 +23,9 @@ TITLES = {
     "ssimulacra2": "SSIMULACRA2",
     "lpips": "LPIPS",
     "dlp": "DLP",
+    "effnet": "EffNet",
 }
-LOWER_IS_BETTER = frozenset({"lpips", "dlp"})
+LOWER_IS_BETTER = frozenset({"lpips", "dlp", "effnet"})
 
 
 class Metrics:

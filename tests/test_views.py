@@ -1,10 +1,10 @@
-"""How the networks in the training loss get to see pictures."""
+"""How networks get to see pairs of pictures."""
 
 import pytest
 import torch
 from torch import Tensor
 
-from training.views import CONTRAST, GRAIN, SCALES, View, random_view
+from hvqcodec.views import CONTRAST, GRAIN, SCALES, View, random_view
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from hvqcodec.granularity import BLOCK, latent_support, level_masks
 from hvqcodec.metrics.perceptual import DLP, LPIPS
 from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
 from hvqcodec.models.model import Model
+from hvqcodec.views import random_view
 from training.flatness import flat_faults
 from training.masks import EncoderMaps, random_lambdas, random_maps
 from training.mending import residual_of
-from training.views import random_view
 
 RATE_EVERY = 10
 """Steps, where only the synthesis learns: the rate is then but for the map and the log."""

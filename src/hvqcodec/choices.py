@@ -7,7 +7,7 @@ from hvqcodec.tiling import Progress
 if TYPE_CHECKING:
     from hvqcodec.image import ImageSource
 
-Effort = Literal["auto", "fast", "best"]
+Effort = Literal["auto", "fast", "best", "max"]
 DEFAULT_EFFORT: Effort = "auto"
 
 

@@ -129,8 +129,10 @@ class Codec:
         coder = self._coder(picture, tile, stages)
         if effort == "auto":
             effort = "best" if picture.pixels <= UNTILED else "fast"
-        refine = coder.refine if effort == "best" else lambda draft: draft
-        if effort == "best" and ratios is None:  # which look at neither distortion nor price
+        refine = coder.refine if effort != "fast" else lambda draft: draft
+        if effort == "max":
+            refine = lambda draft: coder.refine(coder.refine_codes(draft))  # noqa: E731
+        if effort != "fast" and ratios is None:  # which look at neither distortion nor price
             coder.measure()
         if weights is not None:
             coder.weigh(weights)

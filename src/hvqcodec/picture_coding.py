@@ -8,6 +8,7 @@ import torch
 from hvqcodec.alpha import pack_alpha
 from hvqcodec.arrays import Floats
 from hvqcodec.bitstream import Bitstream, Mode, Section
+from hvqcodec.code_refinement import refine_codes
 from hvqcodec.decoding import synthesise
 from hvqcodec.encoding import analyse
 from hvqcodec.entropy.symbol_coding import Symbols, encode_symbols
@@ -40,6 +41,8 @@ class PictureCoder:
             self.alpha = {} if alpha is None else {Section.ALPHA: pack_alpha(alpha)}
         static = model.normative.index_tables.static
         self.scene = analyse(model.networks, self.blocks, static, tile, stages.half)
+        self.weights: torch.Tensor | None = None
+        """How much errors count in each 8x8 cell, (H/8, W/8)."""
 
     @property
     def alpha_bytes(self) -> int:
@@ -55,7 +58,8 @@ class PictureCoder:
 
     def weigh(self, weights: Floats) -> None:
         """Count the distortion of each 8x8 cell so many times, from now on: (H/8, W/8)."""
-        weighed = self.scene.cell_distortion * torch.from_numpy(weights)
+        self.weights = torch.from_numpy(weights)
+        weighed = self.scene.cell_distortion * self.weights
         self.scene = replace(self.scene, cell_distortion=weighed)
 
     def estimated_bits(self, lambda_: float) -> float:
@@ -73,6 +77,20 @@ class PictureCoder:
         draft = self.file_of(self.scene.symbols(levels), lambda_)
         self.stages.half(1)  # nobody knows how many it will take
         return draft
+
+    def refine_codes(self, draft: Coded) -> Coded:
+        """The file, without residual, with codes that look better for their bits."""
+        assert draft.symbols
+        with step("refinement of codes"):
+            symbols = refine_codes(
+                self.scene,
+                self.blocks,
+                draft.symbols,
+                draft.lambda_,
+                self.weights,
+                self.stages.half,
+            )
+        return self.file_of(symbols, draft.lambda_)
 
     def refine(self, draft: Coded) -> Coded:
         """The file, without residual, with z that makes it smaller."""

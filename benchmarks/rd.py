@@ -36,6 +36,7 @@ from hvqcodec.optional import require
 
 RATES = (0.06, 0.08, 0.1, 0.15, 0.2, 0.3)
 LADDER = (0.06, 0.07, 0.08, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3)
+EFFORTS: dict[str, Effort] = {"hvq": DEFAULT_EFFORT, "hvq-fast": "fast", "hvq-max": "max"}
 TABLE = {"bpp": "bpp"} | TITLES | {"encode_seconds": "encode s", "decode_seconds": "decode s"}
 
 
@@ -97,7 +98,7 @@ def arguments() -> argparse.Namespace:
         "--codecs",
         type=lambda text: text.split(","),
         default=["hvq", *PILLOW],
-        help=f"some of hvq,hvq-fast,{','.join(PILLOW)}; hvq-fast takes --effort fast",
+        help=f"some of {','.join([*EFFORTS, *PILLOW])}; hvq-fast takes --effort fast",
     )
     parser.add_argument(
         "--beside",
@@ -112,7 +113,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, help="take every Nth photo")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
-    if unknown := set(options.codecs) - {"hvq", "hvq-fast", *PILLOW}:
+    if unknown := set(options.codecs) - {*EFFORTS, *PILLOW}:
         parser.error(f"unknown codec {', '.join(sorted(unknown))}")
     # What would otherwise come to light only after all the work.
     for path in (options.csv, options.rows, options.plot):
@@ -153,9 +154,8 @@ def find_photos(paths: list[Path]) -> Iterator[Path]:
 def find_contenders(options: argparse.Namespace) -> Iterator[Contender]:
     for name in options.codecs:
         try:
-            if name.startswith("hvq"):
-                effort: Effort = "fast" if name == "hvq-fast" else DEFAULT_EFFORT
-                yield hvq(options.model, options.rates, effort)
+            if name in EFFORTS:
+                yield hvq(options.model, options.rates, EFFORTS[name])
             else:
                 yield pillow(name, options.threads)
         except MissingError as error:

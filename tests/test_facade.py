@@ -339,7 +339,9 @@ def test_a_suffix_says_what_is_written(folder: Path) -> None:
 
 
 def test_unknown_words_are_the_callers_mistake(coded: bytes) -> None:
-    with pytest.raises(ValueError, match=r"effort must be one of \('auto', 'fast', 'best'\)"):
+    with pytest.raises(
+        ValueError, match=r"effort must be one of \('auto', 'fast', 'best', 'max'\)"
+    ):
         compress(GREY, model=TINY, effort="much")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="output must be one of"):
         decompress(coded, model=TINY, output="jpeg")  # type: ignore[call-overload]

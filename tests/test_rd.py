@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +17,11 @@ from PIL import Image
 import hvqcodec
 from benchmarks import rd
 from benchmarks.codecs import PILLOW, UnreachableError, hvq, pillow
+from benchmarks.photos import read_photo
 from benchmarks.points import Point, Row, measure, write_csv
 from benchmarks.rate_checks import Deviation, print_deviations, print_ladder, steps
+from hvqcodec import Codec
+from hvqcodec.choices import Effort
 from hvqcodec.errors import MissingError
 from hvqcodec.metrics import Metrics
 from tests.helpers import TESTS, TINY, Pixels, psnr
@@ -101,6 +105,16 @@ def test_a_run_gives_table_files_and_checks(folder: Path, tmp_path: Path) -> Non
     saved = re.search(r"^  against jpeg +-([\d.]+)%", again, re.MULTILINE)
     assert saved
     assert 10 < float(saved[1]) < 60
+
+
+@pytest.mark.parametrize(("name", "effort"), [("hvq-fast", "fast"), ("hvq-max", "max")])
+def test_codecs_with_another_effort(folder: Path, name: str, effort: Effort) -> None:
+    options = Namespace(codecs=[name], model=str(TINY), rates=[0.08], threads=1)
+    (contender,) = rd.find_contenders(options)
+    photo = Image.fromarray(read_photo(sorted(folder.iterdir())[0]))
+    assert contender.name == name
+    data = contender.encode(photo, 0.08)
+    assert data == Codec.load(TINY).compress(photo, bpp=0.08, effort=effort)
 
 
 def test_bd_rates_name_the_rates_that_are_compared(capsys: pytest.CaptureFixture[str]) -> None:

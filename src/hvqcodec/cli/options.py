@@ -139,8 +139,9 @@ _HOW_TO_ENCODE = (
         type=click.Choice(get_args(Effort)),
         default=DEFAULT_EFFORT,
         show_default=True,
-        help="Predict what each block gains, or measure it on trial decodings and refine the side "
-        "information; auto is best up to 4 megapixels.",
+        help="fast predicts what each block gains; best measures it on trial decodings and refines "
+        "the side information; max also looks for codes that look better, which takes eight times "
+        "as long; auto is best up to 4 megapixels, else fast.",
     ),
     click.option("--strip", is_flag=True, help="Drop metadata; turn upright and into sRGB."),
     encoding_model_option,

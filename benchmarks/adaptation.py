@@ -27,7 +27,7 @@ def main(given: Sequence[str] | None = None) -> None:
     for name in options.models:
         codec = Codec.load(name)
         for rate in map(float, options.rates.split(",")):
-            files = decoded.files(codec, photos, rate)
+            files = decoded.files(codec, photos, rate, options.effort)
             sizes, seconds = totals(codec.model.normative, files)
             for scope in Scope:
                 saved = 1 - sizes[scope] / sizes[Scope.NONE]

@@ -45,7 +45,9 @@ def main(given: Sequence[str] | None = None) -> None:
         for rate in map(float, options.rates.split(",")):
             for coder, said in ((WithoutResidual(codec.model), "without"), (codec, "with")):
                 share, figures = [], []
-                for photo, file in zip(photos, decoded.files(coder, photos, rate), strict=True):
+                for photo, file in zip(
+                    photos, decoded.files(coder, photos, rate, options.effort), strict=True
+                ):
                     share.append(probe(file).sections.get("residual", 0) / len(file))
                     shown = codec.decompress(file, output="numpy")
                     figures.append(list(metrics(photo, shown).values()))

@@ -105,6 +105,8 @@ def photos() -> Iterator[tuple[str, Pixels | Image.Image, dict[str, object]]]:
     yield "2x400", coffee[:, 300:302], {"quality": 90}
     yield "600x3", coffee[200:203], {"quality": 90}
     yield "768x512", np.pad(coffee, ((0, 112), (0, 168), (0, 0)), "symmetric"), {"bpp": 0.1}
+    left = np.tile(np.repeat((255, 0), 72).astype(np.uint8), (112, 1))
+    yield "144x112-max", cat[90:202, 120:264], {"effort": "max", "importance": left}
     described = Image.fromarray(cat[100:148, 150:214])
     pieces = (b"no real profile" * 9, b"II*\0no real EXIF", b"<x:xmpmeta/>" * 5, (300.0, 72.5))
     Metadata(*pieces).attach_to(described)

@@ -142,11 +142,9 @@ def test_in_tiles_it_is_as_good(
     blocks: Pixels,
     symbols: Symbols,
     refined: Symbols,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(code_refinement, "TILE", 128)
     told: list[float] = []
-    found = refine_codes(scene, blocks, symbols, LAMBDA, progress=told.append)
+    found = refine_codes(scene, blocks, symbols, LAMBDA, side=128, progress=told.append)
     gains = [error(scene, s, blocks) / error(scene, symbols, blocks) for s in (found, refined)]
     assert gains[0] < 1 - 0.7 * (1 - gains[1])
     assert told == sorted(told)

@@ -262,7 +262,7 @@ def test_progress_is_told_in_the_modes_of_the_caller(
 
     with mode():
         expected = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        data = codec.compress(crop, effort="best", tile=48, progress=told)
+        data = codec.compress(crop, effort="max", tile=48, progress=told)
         codec.decompress(data, progress=told)
     assert found == {expected}
 

@@ -57,15 +57,16 @@ def refine_codes(
     symbols: Symbols,
     lambda_: float,
     weights: Tensor | None = None,
+    side: int | None = None,
     progress: Progress | None = None,
 ) -> Symbols:
     """The same map and z, with indices that look better for their bits.
 
     pixels: (H, W, 3), those that were analysed. weights: how much errors count in each 8x8
-    cell, (H/8, W/8).
+    cell, (H/8, W/8). side: of the tiles at most, where `TILE` is too large.
     """
     rows, columns = (-(-side // LATENT_GRID) * LATENT_GRID for side in pixels.shape[:2])
-    plan = list(tiles(rows, columns, HALO, TILE, LATENT_GRID))
+    plan = list(tiles(rows, columns, HALO, min(side or TILE, TILE), LATENT_GRID))
     generator = Generator("cpu").manual_seed(0)  # an image gives the same file each time
     # Gradients are wanted even where a caller has turned them off.
     with torch.inference_mode(False), torch.enable_grad():

@@ -88,6 +88,7 @@ class PictureCoder:
                 draft.symbols,
                 draft.lambda_,
                 self.weights,
+                self.tile,
                 self.stages.half,
             )
         return self.file_of(symbols, draft.lambda_)

@@ -23,8 +23,9 @@ def draw(path: Path, points: Sequence[Point]) -> None:
     panels = figure.subplots(rows, columns, squeeze=False).flat
     for metric, panel in zip(metrics, panels, strict=False):
         for codec in codecs:
-            means = sorted((p.means["bpp"], p.means[metric]) for p in points if p.codec == codec)
-            panel.plot(*zip(*means, strict=True), marker="o", markersize=3, label=codec)
+            means = [p.means for p in points if p.codec == codec and metric in p.means]
+            if line := sorted((m["bpp"], m[metric]) for m in means):
+                panel.plot(*zip(*line, strict=True), marker="o", markersize=3, label=codec)
         better = "lower" if metric in LOWER_IS_BETTER else "higher"
         panel.set(title=f"{TITLES[metric]} ({better} is better)", xlabel="bits per pixel")
         panel.grid(alpha=0.3)

@@ -78,8 +78,8 @@ def spending(bits: Mapping[str, float], size: int) -> dict[str, float]:
 
 
 def curve(points: Sequence[Point], codec: str, metric: str) -> tuple[list[float], list[float]]:
-    """(rates, qualities); MS-SSIM in dB, since it crowds towards 1."""
-    means = [point.means for point in points if point.codec == codec]
+    """(rates, qualities), of the points that have it; MS-SSIM in dB, since it crowds towards 1."""
+    means = [p.means for p in points if p.codec == codec and metric in p.means]
     quality = [m[metric] for m in means]
     if metric == "ms_ssim":
         quality = [float(-10 * np.log10(1 - q)) for q in quality]

@@ -98,7 +98,7 @@ def arguments() -> argparse.Namespace:
         "--codecs",
         type=lambda text: text.split(","),
         default=["hvq", *PILLOW],
-        help=f"some of {','.join([*EFFORTS, *PILLOW])}; hvq-fast takes --effort fast",
+        help=f"some of {','.join([*EFFORTS, *PILLOW])}; hvq-fast and hvq-max take that effort",
     )
     parser.add_argument(
         "--beside",

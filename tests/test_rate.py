@@ -409,3 +409,20 @@ def test_fine_residuals_fill_what_a_pattern_leaves(base: Codec) -> None:
     image = np.dstack([board] * 3)
     for max_bytes in range(3000, 9001, 1000):
         assert 0.9 * max_bytes < len(base.compress(image, max_bytes=max_bytes)) <= max_bytes
+
+
+class Growing(Coder):
+    """What is refined is larger, as with codes that look better."""
+
+    def refine(self, draft: Coded) -> Coded:
+        more = draft.image_bytes // 20
+        return Coded(draft.data + bytes(more), draft.image_bytes + more)
+
+
+@pytest.mark.parametrize("residual", [0, 100])
+def test_files_that_grow_when_they_are_refined(residual: int) -> None:
+    coder = Growing(1.0, 50, 0, residual, 0)
+    for size in np.linspace(coder.least(is_limit=True), coder.size(0.5), 12).round():
+        target = Target(int(size), PIXELS, is_limit=True)
+        data = meet_target(coder, estimate, target, coder.refine, coder.finish)
+        assert size - max(2 * slack(size), size / 20) <= len(data) <= size

@@ -131,6 +131,20 @@ def test_bd_rates_name_the_rates_that_are_compared(capsys: pytest.CaptureFixture
     assert "\n  none for jpeg, MS-SSIM: " in out
 
 
+def test_what_was_not_measured_of_a_codec_stays_out(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    figures = [{"bpp": n / 10, "psnr": 20.0 + n} for n in (1, 2, 3)]
+    points = [Point("hvq", n, m | {"effnet": 4.0 - n}) for n, m in enumerate(figures)]
+    points += [Point("jpeg", n, m) for n, m in enumerate(figures)]
+    rd.print_bd_rates(points, ["hvq", "jpeg"])
+    out = capsys.readouterr().out
+    assert re.search(r"^  against jpeg +-?0\.0% +-$", out, re.MULTILINE)
+    assert "\n  none for jpeg, EffNet: " in out
+    rd.plot.draw(tmp_path / "curves.svg", points)
+    assert (tmp_path / "curves.svg").stat().st_size > 5000
+
+
 @pytest.mark.parametrize("name", PILLOW)
 def test_quality_and_bytes_of_a_codec_rise_along_its_settings(name: str, coffee: Pixels) -> None:
     photo = coffee[100:260, 200:360]

@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 
 from hvqcodec.views import CONTRAST, GRAIN, SCALES, View, random_view
+from tests.helpers import Pixels
 
 
 @pytest.fixture
 def views() -> list[View]:
     torch.manual_seed(0)
-    return [random_view() for _ in range(300)]
+    return [random_view(2) for _ in range(300)]
 
 
 def test_pictures_come_to_every_place_of_a_fine_code(views: list[View]) -> None:
@@ -57,6 +58,6 @@ def test_both_are_seen_alike(astronaut_pair: tuple[Tensor, Tensor]) -> None:
 
 
 @pytest.fixture
-def astronaut_pair(astronaut: object) -> tuple[Tensor, Tensor]:
-    photo = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)[None].float() / 255  # type: ignore[attr-defined]
+def astronaut_pair(astronaut: Pixels) -> tuple[Tensor, Tensor]:
+    photo = torch.from_numpy(astronaut.copy()).permute(2, 0, 1)[None].float() / 255
     return photo[..., :96, 180:276], photo[..., 1:97, 180:276]

@@ -23,6 +23,12 @@ RATE_EVERY = 10
 """Steps, where only the synthesis learns: the rate is then but for the map and the log."""
 
 
+SHIFT = 2
+"""Pixels by which pictures move before LPIPS and DLP look. AlexNet's first stride is 4, as wide as
+a fine code: else each of its filters always meets the grid of codes at the same place, and what
+it cannot see there is woven into the picture."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """Of the terms of the loss; images in [0, 1] for all of them."""
@@ -185,7 +191,7 @@ class Objective:
         bare = squared.mean((1, 2))
         if self.corrects:
             output = output + residual_of(output.detach(), image, lambdas, self.menders)
-        view = random_view()
+        view = random_view(SHIFT)
         pair = view.place(output), view.place(image)
         distortion, actual, metrics = self.distortion(*pair, view.look(*pair))
         actual = view.back(actual) + self.weights.bare * F.avg_pool2d(squared.detach(), 8)

@@ -38,13 +38,15 @@ ERROR, FEATURES = 44.0, 2.0
 """Weights: of the squared error of RGB in [0, 1], and of the squared distances of features of unit
 length, summed over the scales of the analysis. A lambda then counts about as much as in training,
 which knows LPIPS and DLP."""
+SHIFT = 8
+"""Pixels by which pictures move before the analysis looks: all places of its finer grids."""
 TEMPERATURE = 0.04
 """Of the assignment of an embedding to the entries around it, whose bits it is taken to cost: as in
 training, in squared distance."""
 PRICED_EVERY = 10
 """Steps for which the bits of all entries are taken to be what they were."""
 MOST_BITS = 18.0
-"""That an index costs: more than that the static share does not let it."""
+"""That an index is taken to cost: about what the static share lets a seldom one."""
 TILE, HALO = 512, 64
 """Pixels: side of what is refined at a time, and what is decoded around it. Bounds the memory."""
 ROWS = 4096
@@ -57,17 +59,19 @@ def refine_codes(
     symbols: Symbols,
     lambda_: float,
     weights: Tensor | None = None,
+    grey: bool = False,
     side: int | None = None,
     progress: Progress | None = None,
 ) -> Symbols:
     """The same map and z, with indices that look better for their bits.
 
     pixels: (H, W, 3), those that were analysed. weights: how much errors count in each 8x8
-    cell, (H/8, W/8). side: of the tiles at most, where `TILE` is too large.
+    cell, (H/8, W/8). grey: colours will be dropped. side: of the tiles at most, where `TILE` is
+    too large.
     """
     rows, columns = (-(-side // LATENT_GRID) * LATENT_GRID for side in pixels.shape[:2])
     plan = list(tiles(rows, columns, HALO, min(side or TILE, TILE), LATENT_GRID))
-    generator = Generator("cpu").manual_seed(0)  # an image gives the same file each time
+    generator = Generator("cpu").manual_seed(0)  # on the CPU an image gives the same file each time
     # Gradients are wanted even where a caller has turned them off.
     with torch.inference_mode(False), torch.enable_grad():
         if scene.networks.codebook.weight.is_inference():  # copied or unpickled in such a mode
@@ -79,7 +83,7 @@ def refine_codes(
                 if progress:
                     progress((number + share) / len(plan))
 
-            part = part_of(scene, pixels, symbols, masks, maps, weights, tile)
+            part = part_of(scene, pixels, symbols, masks, maps, weights, grey, tile)
             found = part.refined(lambda_, generator, told)
             for index, refined, block in zip(maps, found, BLOCK, strict=True):
                 index[tile.inner(block)] = refined[tile.within(block)]
@@ -96,6 +100,7 @@ def part_of(
     masks: Sequence[Tensor],
     maps: Sequence[Tensor],
     weights: Tensor | None,
+    grey: bool,
     tile: Tile,
 ) -> "Part":
     """The tile with its halo, on the networks' device."""
@@ -120,6 +125,7 @@ def part_of(
             for level, z in enumerate(symbols.latents)
         ],
         None if counts is None else repeat(counts, BLOCK[MEDIUM]).to(device),
+        grey,
     )
 
 
@@ -142,6 +148,7 @@ class Part:
     latents: list[Tensor]
     weights: Tensor | None
     """How much errors count, (1, 1, h, w)."""
+    grey: bool
 
     def refined(
         self, lambda_: float, generator: Generator, progress: Callable[[float], None]
@@ -158,7 +165,7 @@ class Part:
             if step % PRICED_EVERY == 0:
                 bits = [self.bits(level) for level in range(len(vectors))]
             units = [F.normalize(vector, dim=1) for vector in vectors]
-            loss = self.distortion(self.decode(units), random_view(generator), generator)
+            loss = self.distortion(self.decode(units), random_view(SHIFT, generator), generator)
             for unit, costs in zip(units, bits, strict=True):
                 loss = loss + price * (unit * self.towards_bits(unit.detach(), costs)).sum()
             adam.step(torch.autograd.grad(loss, vectors))
@@ -181,6 +188,8 @@ class Part:
             moved = grid[places] + unit - unit.detach()
             grids.append(grid.index_put(places, moved).permute(2, 0, 1)[None])
         decoded: Tensor = self.networks.synthesis(tuple(grids), self.levels)
+        if self.grey:
+            decoded = decoded.mean(1, keepdim=True).expand_as(decoded)
         return (decoded + 1) / 2
 
     def distortion(self, decoded: Tensor, view: View, generator: Generator) -> Tensor:

@@ -73,7 +73,7 @@ class PictureCoder:
         return self.with_map(levels, lambda_)
 
     def with_map(self, levels: Levels, lambda_: float) -> Coded:
-        """The file of a map, without residual; lambda_: what a bit is worth to the residual."""
+        """The file of a map, without residual. lambda_: what a bit is worth in what follows."""
         draft = self.file_of(self.scene.symbols(levels), lambda_)
         self.stages.half(1)  # nobody knows how many it will take
         return draft
@@ -87,9 +87,10 @@ class PictureCoder:
                 self.blocks,
                 draft.symbols,
                 draft.lambda_,
-                self.weights,
-                self.tile,
-                self.stages.half,
+                weights=self.weights,
+                grey=self.picture.mode == Mode.GREY,
+                side=self.tile,
+                progress=self.stages.most,
             )
         return self.file_of(symbols, draft.lambda_)
 

@@ -266,7 +266,7 @@ def meet_target(
 
     code: codes the image at a lambda, without residual. estimate: bits of the codes at a lambda, z
     and map not counted; the search runs on it, since it is quick and rises with the size.
-    refine: makes a file of the search smaller. finish: adds the residual to it.
+    refine: makes a file of the search better, and mostly smaller. finish: adds the residual to it.
     An image that has no use for so many bytes is coded at the model's maximum, and one that
     has no file of about that size at the nearest, both with a notice or, if the target is
     strict, a RateError. Raises RateError below the model's minimum.
@@ -276,6 +276,8 @@ def meet_target(
     for firm in (False, *[True] * FIRM_ROUNDS):
         found, is_largest = search.nearest(target.wanted - growth)
         draft = refine(found)
+        if target.counted(draft) > target.limit:
+            draft = min(found, draft, key=target.counted)
         coded = finish(draft, target.room(draft, is_largest, firm))
         is_most = is_largest and target.excess(coded) < 0
         finished.append((coded, is_most))

@@ -25,7 +25,14 @@ class Stages:
 
     def half(self, share: float) -> None:
         """So much of a stage is done; 1 ends it."""
-        now = self.done + share * (1 - self.done) / 2
+        self.part(share, 0.5)
+
+    def most(self, share: float) -> None:
+        """Likewise, of one that takes nearly all of what is left."""
+        self.part(share, 0.9)
+
+    def part(self, share: float, of_rest: float) -> None:
+        now = self.done + share * (1 - self.done) * of_rest
         self.done = now if share == 1 else self.done
         if self.progress:
             self.progress(now)

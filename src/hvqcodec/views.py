@@ -11,9 +11,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-SHIFT = 8
-"""Pixels by which pictures move at most: to all places of the grid of medium codes and, in steps of
-its stride, of what looks."""
 SCALES = (5 / 6, 1.0, 7 / 6)
 """Few, since training compiles code for each."""
 SIDES = 16
@@ -61,9 +58,9 @@ class View:
         return seen(image), seen(target)
 
 
-def random_view(generator: Generator | None = None) -> View:
-    """Drawn by torch, so that a seed decides."""
-    places = torch.randint(-SHIFT, SHIFT, (2,), generator=generator, device="cpu")
+def random_view(shift: int, generator: Generator | None = None) -> View:
+    """shift: pixels by which pictures move at most. Drawn by torch, so that a seed decides."""
+    places = torch.randint(-shift, shift, (2,), generator=generator, device="cpu")
     draws = torch.rand(5, generator=generator, dtype=torch.float32, device="cpu")
     transposed, mirrored, scale, contrast, grain = draws.tolist()
     down, right = places.tolist()

@@ -20,6 +20,8 @@ class Kind(NamedTuple):
 
     name: str
     suffixes: tuple[str, ...]
+    beside: tuple[str, ...]
+    """What a batch has left there, of which nothing is said."""
 
     def has(self, path: Path | PurePosixPath) -> bool:
         """By its name."""
@@ -32,11 +34,8 @@ IMAGE = Kind(
         *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm"),
         *(".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
     ),
+    (HVQ, ".jsonl"),
 )
-HVQ_FILE = Kind(".hvq file", (HVQ,))
-
-OWN_SUFFIXES = (HVQ, ".jsonl")
-"""Of what an earlier batch may have left among the photos, or among its outputs."""
 
 Found = tuple[str, PurePosixPath]
 """A path or URL, and the path of its output below the output's folder, suffix and all."""
@@ -54,7 +53,7 @@ def find_jobs(names: Iterable[str | PathLike[str]], suffix: str = HVQ) -> list[J
         raise TypeError("names: give a list of them, not one str")
     found: dict[str, PurePosixPath] = {}
     seen: set[object] = set()
-    kind = IMAGE if suffix == HVQ else HVQ_FILE
+    kind = IMAGE if suffix == HVQ else Kind(".hvq file", (HVQ,), (suffix, ".jsonl"))
     for source, place in (pair for name in names for pair in expand(fspath(name), kind)):
         # A link to a photo beside it is another photo, with an output of its own.
         path = source if is_url(source) else os.path.abspath(source)
@@ -111,7 +110,7 @@ def _expand_path(name: str, kind: Kind) -> Iterator[Found]:
             # A link to nothing fails in its turn.
             elif kind.has(place) and (os.path.isfile(inside) or inside.is_symlink()):
                 yield str(inside), place
-            elif os.path.isfile(inside) and inside.suffix not in OWN_SUFFIXES:
+            elif os.path.isfile(inside) and inside.suffix not in kind.beside:
                 left_out.append(inside)
         report_left_out(name, left_out, kind)
     elif os.path.exists(path) or not glob.has_magic(name):

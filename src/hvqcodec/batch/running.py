@@ -43,10 +43,10 @@ def run(
     """Do all jobs, but for those that an earlier run has done with the same settings.
 
     folder: of the outputs; it and what lies between are made.
-    workers: processes, or actors of a cluster; each takes some 450 MB.
+    workers: processes, or actors of a cluster; each takes some 450 MB, 800 with the effort "max".
     engine: `in_processes`, or `on_cluster` of `hvqcodec.batch.cluster` (Ray).
-    overwrite: replace outputs of other settings or photos, and files that the manifest does not
-        know, and fetch photos behind URLs again; else their jobs fail.
+    overwrite: replace outputs of other settings or inputs, and files that the manifest does not
+        know, and fetch what is behind URLs again; else their jobs fail.
     manifest: `manifest.jsonl` in the folder if nothing is said.
     report: called when a job is dealt with, with its record unless it was skipped.
     Raises ModelError, ImageError for the suffix of no format, and FileError for the folder and
@@ -55,6 +55,9 @@ def run(
     if workers < 1:
         raise ValueError(f"workers must be at least 1, not {workers}")
     settings.check()
+    for job in jobs:
+        if not job.output.endswith(settings.suffix):
+            raise ValueError(f"{job.output} has not the suffix of the settings, {settings.suffix}")
     folder = Path(folder)
     digest = settings.digest()
     with file_errors(folder):
@@ -70,7 +73,7 @@ def run(
                 report(summary, None)
             elif record and path.exists() and not overwrite:
                 fault = (
-                    f"{path} exists, of other settings or another photo: ask to overwrite it "
+                    f"{path} exists, of other settings or another input: ask to overwrite it "
                     "(overwrite=True, --overwrite)"
                 )
                 _finish(job, Outcome(None, 0.0, fault), digest, summary, append, report)

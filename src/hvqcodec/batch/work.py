@@ -14,7 +14,7 @@ from hvqcodec.bitstream import Bitstream
 from hvqcodec.choices import DEFAULT_EFFORT
 from hvqcodec.errors import HvqError, HvqWarning, ImageError, is_out_of_memory
 from hvqcodec.files import read_file
-from hvqcodec.models.cards import DEFAULT, card_of, list_models, model_for
+from hvqcodec.models.cards import DEFAULT, card_of, model_for
 from hvqcodec.optional import require
 from hvqcodec.probing import probe
 from hvqcodec.rate import DEFAULT_QUALITY
@@ -58,9 +58,8 @@ class Settings:
 
     def digest(self) -> str:
         """Equal where equal files come out. Raises ModelError."""
-        models = list_models() if self.model is None else [self.model]
         # Models of one fingerprint may differ in it.
-        weights = [card_of(model)["sha256"] for model in models]
+        weights = [] if self.model is None else [card_of(self.model)["sha256"]]
         given = {
             name: float(value) if name in ("quality", "bpp") else value
             for name, value in self.choices.items()
@@ -68,7 +67,7 @@ class Settings:
             if name not in _WITHOUT_TRACE and value is not None and value is not False
             if (name, value) not in (("effort", DEFAULT_EFFORT), ("quality", DEFAULT_QUALITY))
         }
-        facts = [*weights, given] if self.encodes else [weights, given, self.suffix]
+        facts = [*weights, given] if self.encodes else [*weights, given, self.suffix.lower()]
         text = json.dumps(facts, sort_keys=True, default=int)  # numpy's integers
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -140,7 +139,7 @@ class Worker:
         Image.MAX_IMAGE_PIXELS = None  # `max_pixels` among the choices is the limit
         self.settings = settings
         self.codecs: dict[str, Codec] = {}
-        self.codec(settings.model or DEFAULT)
+        self.codec(settings.model or DEFAULT)  # so that a fault of model or device is told at once
 
     def codec(self, model: str) -> "Codec":
         from hvqcodec.codec import Codec

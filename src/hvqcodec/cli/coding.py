@@ -17,6 +17,7 @@ from hvqcodec.cli.options import (
     encoding_choices,
     json_option,
     load_codec,
+    max_metadata_bytes_option,
     max_pixels_option,
     name_of,
     overwrite_option,
@@ -29,7 +30,6 @@ from hvqcodec.cli.options import (
 from hvqcodec.cli.terminal import progress_bar
 from hvqcodec.errors import ImageError, in_file, notice
 from hvqcodec.files import check_output
-from hvqcodec.limits import MAX_METADATA_BYTES
 from hvqcodec.models import cards
 from hvqcodec.probing import Info, probe
 from hvqcodec.saving import format_of, to_file_bytes
@@ -90,14 +90,7 @@ def encode(
 @decoding_model_option
 @tile_option
 @max_pixels_option
-@click.option(
-    "--max-metadata-bytes",
-    type=click.IntRange(min=0),
-    default=MAX_METADATA_BYTES,
-    show_default=True,
-    metavar="N",
-    help="Refuse files with a larger piece of metadata.",
-)
+@max_metadata_bytes_option
 @device_option
 @threads_option
 @overwrite_option

@@ -16,7 +16,12 @@ from hvqcodec.batch.inputs import find_jobs
 from hvqcodec.batch.processes import in_processes
 from hvqcodec.batch.running import Summary
 from hvqcodec.batch.work import HVQ, Record
-from hvqcodec.cli.options import decoding_choices, device_option, encoding_choices
+from hvqcodec.cli.options import (
+    decoding_choices,
+    device_option,
+    encoding_choices,
+    max_metadata_bytes_option,
+)
 from hvqcodec.cli.terminal import is_watched, say
 from hvqcodec.saving import FORMATS
 
@@ -52,8 +57,10 @@ def parse_suffix(ctx: click.Context, param: click.Parameter, value: str | None) 
     "suffix",
     callback=parse_suffix,
     metavar="FORMAT",
-    help="The other way: .hvq files to png, jpg, webp, tiff or ppm.",
+    help="The other way: .hvq files to png, jpg, webp, tiff or ppm, each by the model inside the "
+    "package that made it, or by --model.",
 )
+@max_metadata_bytes_option
 @encoding_choices
 @click.option(
     "--workers",
@@ -84,6 +91,7 @@ def batch(
     inputs: tuple[str, ...],
     folder: Path,
     suffix: str,
+    max_metadata_bytes: int,
     choices: dict[str, Any],
     model: str | None,
     workers: int | None,
@@ -101,6 +109,7 @@ def batch(
     workers = workers or min(processors, MAX_WORKERS)
     if suffix != HVQ:
         model, choices = decoding_choices(model, choices)
+        choices["max_metadata_bytes"] = max_metadata_bytes
     jobs = find_jobs(inputs, suffix)
     settings = Settings(model, device, max(1, processors // workers), choices, suffix)
     verb = "encod" if suffix == HVQ else "decod"

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from hvqcodec.choices import DEFAULT_EFFORT, Choices, DecodingChoices, Effort
 from hvqcodec.errors import FileError
 from hvqcodec.files import SEPARATORS, read_file, write_atomically
-from hvqcodec.limits import MAX_PIXELS
+from hvqcodec.limits import MAX_METADATA_BYTES, MAX_PIXELS
 from hvqcodec.models import cards
 from hvqcodec.rate import check_choices
 
@@ -88,6 +88,14 @@ max_pixels_option = click.option(
     show_default=True,
     metavar="N",
     help="Refuse larger images.",
+)
+max_metadata_bytes_option = click.option(
+    "--max-metadata-bytes",
+    type=click.IntRange(min=0),
+    default=MAX_METADATA_BYTES,
+    show_default=True,
+    metavar="N",
+    help="Refuse files with a larger piece of metadata.",
 )
 decoding_model_option = click.option(
     "--model",
@@ -188,7 +196,7 @@ def decoding_choices(
         and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
     }
     if wrong := [named[name] for name in named if name in _ENCODING_ALONE]:
-        raise click.UsageError(f"{', '.join(wrong)} has no meaning in decoding")
+        raise click.UsageError(f"{', '.join(wrong)}: for encoding alone")
     kept = {name: choices[name] for name in DecodingChoices.__annotations__ if name in choices}
     return model if "model" in named else None, kept
 

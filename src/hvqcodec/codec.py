@@ -100,7 +100,7 @@ class Codec:
             when blocks share out the bits: white most, black hardly. Not with ratios.
         effort: "best" measures on three trial decodings what "fast" predicts when it chooses
             the granularity of each block, and looks for the z that makes the file smallest,
-            in about three times the time. "max" looks for better codes as well, in eight times
+            in about three times the time. "max" looks for better codes as well, in nine times
             the time of "best": a tenth fewer bits for the same looks. Files decode as quickly.
             "auto" is "best" up to 4 megapixels, "fast" above.
         tile: side in pixels of the squares in which the networks take the image, which

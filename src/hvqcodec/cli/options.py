@@ -148,7 +148,7 @@ _HOW_TO_ENCODE = (
         default=DEFAULT_EFFORT,
         show_default=True,
         help="fast predicts what each block gains; best measures it on trial decodings and refines "
-        "the side information; max also looks for codes that look better, which takes eight times "
+        "the side information; max also looks for codes that look better, which takes nine times "
         "as long; auto is best up to 4 megapixels, else fast.",
     ),
     click.option("--strip", is_flag=True, help="Drop metadata; turn upright and into sRGB."),

@@ -286,7 +286,8 @@ def meet_target(
             break
     # The first may be larger than a limit, those after it are not.
     allowed = [f for f in finished if not target.is_limit or target.counted(f[0]) <= target.limit]
-    coded, is_most = min(allowed, key=lambda f: abs(target.excess(f[0])))
+    # Of equal ones, that which is known to be the largest.
+    coded, is_most = min(allowed, key=lambda f: (abs(target.excess(f[0])), not f[1]))
     if not target.is_limit and not target.is_met(coded):
         target.report_missed(target.counted(coded), is_most)
     return coded.data

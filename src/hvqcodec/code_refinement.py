@@ -8,7 +8,6 @@ other views: in one and the same it would soon be deceived. Not normative: any i
 valid file.
 """
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from hvqcodec.arrays import Pixels
-from hvqcodec.encoding import Scene
+from hvqcodec.encoding import Scene, differentiable
 from hvqcodec.entropy.symbol_coding import Symbols, index_maps
 from hvqcodec.granularity import BLOCK, LATENT_GRID, MEDIUM, repeat
 from hvqcodec.latent_refinement import Codes
@@ -72,10 +71,8 @@ def refine_codes(
     rows, columns = (-(-side // LATENT_GRID) * LATENT_GRID for side in pixels.shape[:2])
     plan = list(tiles(rows, columns, HALO, min(side or TILE, TILE), LATENT_GRID))
     generator = Generator("cpu").manual_seed(0)  # on the CPU an image gives the same file each time
-    # Gradients are wanted even where a caller has turned them off.
-    with torch.inference_mode(False), torch.enable_grad():
-        if scene.networks.codebook.weight.is_inference():  # copied or unpickled in such a mode
-            scene = replace(scene, networks=copy.deepcopy(scene.networks))
+    with differentiable(scene.networks) as networks:
+        scene = replace(scene, networks=networks)
         masks, maps = [torch.from_numpy(mask) for mask in symbols.masks()], index_maps(symbols)
         for number, tile in enumerate(plan):
 

@@ -3,7 +3,9 @@
 Nothing here is normative: any choice gives a valid file.
 """
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -158,6 +160,14 @@ def unit_features(networks: Model, pixels: Pixels) -> list[Tensor]:
     """Of the analysis, coarse to fine."""
     signal = to_signal(pixels).to(networks.codebook.weight.device)
     return [F.normalize(features, dim=1) for features in networks.analysis(signal).features]
+
+
+@contextmanager
+def differentiable(networks: Model) -> Iterator[Model]:
+    """Within it there are gradients of the networks, even where a caller has turned them off, and
+    where they were copied or unpickled in such a mode."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield copy.deepcopy(networks) if networks.codebook.weight.is_inference() else networks
 
 
 def hyperprior(networks: Model, level: int) -> Hyperprior:

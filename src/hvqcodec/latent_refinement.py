@@ -6,7 +6,6 @@ itself. Here z goes up or down by one wherever the gradient of the bits of the i
 more than z itself will cost, and keeps its promise. Not normative: any z gives a valid file.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hvqcodec.bitstream import WRITTEN
-from hvqcodec.encoding import context, hyperprior
+from hvqcodec.encoding import context, differentiable, hyperprior
 from hvqcodec.entropy.constants import LATENT_MAX, LATENT_STRIDE
 from hvqcodec.entropy.normative import Normative
 from hvqcodec.entropy.symbol_coding import (
@@ -46,14 +45,11 @@ def refine_latents(
     """The same map and indices, with z that takes fewer bits together with them."""
     grids = [torch.from_numpy(mask) for mask in symbols.masks()], index_maps(symbols)
     refined = []
-    # Gradients are wanted even where a caller has turned them off.
-    with torch.inference_mode(False), torch.enable_grad():
-        if networks.codebook.weight.is_inference():  # copied or unpickled in such a mode
-            networks = copy.deepcopy(networks)
+    with differentiable(networks) as learned:
         for level, z in enumerate(symbols.latents):
             masks, maps = (grid[: level + 1] for grid in grids)
             price = latent_prices(normative, level, z, masks[-1].numpy())
-            refined.append(refined_level(networks, z, masks, maps, price))
+            refined.append(refined_level(learned, z, masks, maps, price))
             if progress:
                 progress((level + 1) / len(symbols.latents))
     return replace(symbols, latents=tuple(refined))

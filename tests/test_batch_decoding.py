@@ -1,8 +1,10 @@
 """`hvq batch --decode`: the other way."""
 
 import io
+import zipfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,7 @@ from PIL import Image
 from hvqcodec import Codec, FileError, ImageError, probe
 from hvqcodec.batch import Settings, Summary, run
 from hvqcodec.batch.inputs import find_jobs
-from hvqcodec.batch.work import Job
+from hvqcodec.batch.work import Job, Worker
 from tests.helpers import TINY, Pixels
 from tests.test_batch import records
 from tests.test_cli import MODEL, call
@@ -65,6 +67,22 @@ def test_what_is_done_is_skipped(coded: Path, tmp_path: Path, codec: Codec) -> N
     assert again(Settings(str(TINY), "cpu", 1, {}, ".tif")).written == 2
     assert run(find_jobs([coded], ".png"), coded, SETTINGS).written == 2
     assert run(find_jobs([coded], ".png"), coded, SETTINGS).skipped == 2  # without a notice
+
+
+def test_files_behind_urls(coded: Path, tmp_path: Path, codec: Codec) -> None:
+    data = (coded / "a.hvq").read_bytes()
+    fsspec.filesystem("memory").pipe({"/coded/a.hvq": data, "/coded/no.txt": b""})
+    with zipfile.ZipFile(tmp_path / "coded.zip", "w") as archive:
+        archive.write(coded / "inside" / "b.hvq", "b.hvq")
+    worker = Worker(SETTINGS)
+    for name in ("memory://coded", f"zip://*.hvq::{tmp_path}/coded.zip"):
+        (job,) = find_jobs([name], ".png")
+        outcome = worker.convert(job.input)
+        assert outcome.data is not None
+        with Image.open(io.BytesIO(outcome.data)) as image:
+            shown = np.asarray(image)
+        expected = data if job.output == "a.png" else (coded / "inside" / "b.hvq").read_bytes()
+        assert np.array_equal(shown, codec.decompress(expected, "numpy"))
 
 
 def test_without_a_model_files_have_those_of_the_package(

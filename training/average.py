@@ -19,6 +19,10 @@ from training import checkpoint
 from training.train import start_from
 
 
+def largest_of(models: Sequence[Model]) -> Model:
+    return max(models, key=lambda model: len(model.state_dict()))
+
+
 def mean_of(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tensor]:
     """Of their parameters, the sizes those of the largest. A residual block that another lacks adds
     nothing there: what it adds is scaled by the share of those that have it. Raises SystemExit if
@@ -28,7 +32,7 @@ def mean_of(models: Sequence[Model], shares: Sequence[float]) -> dict[str, Tenso
         # Of entries their directions count alone; as long as in `start_from`.
         entries = model.codebook.entries().detach() * model.config.dimensions**0.5
         state["codebook.weight"] = entries
-    largest = max(states, key=len)
+    largest = largest_of(models).state_dict()
     for state in states:
         lacking = largest.keys() - state.keys()
         fits = all(n in largest and v.shape == largest[n].shape for n, v in state.items())
@@ -68,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         earlier += [run for run in runs if run not in earlier]
     tensors = mean_of(models, [share for _, share in options.models])
     facts = {
-        "config": max(models, key=lambda model: len(model.state_dict())).config.to_dict(),
+        "config": largest_of(models).config.to_dict(),
         "steps": 0,
         "seconds": 0,
         "options": {"mean_of": str([share for _, share in options.models])},

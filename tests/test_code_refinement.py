@@ -10,12 +10,15 @@ from PIL import Image
 from torch import Tensor
 
 from hvqcodec import Codec, code_refinement
+from hvqcodec.choices import Effort
 from hvqcodec.code_refinement import (
-    MOMENTS,
+    FARTHEST,
+    FIRST_MOVE,
+    LAST_MOVE,
     MOST_BITS,
-    RATE,
     TEMPERATURE,
-    Adam,
+    move,
+    moves,
     part_of,
     refine_codes,
 )
@@ -29,6 +32,8 @@ from hvqcodec.tiling import Tile, tiles
 from tests.helpers import CONTEXT, TINY, Pixels, psnr
 
 LAMBDA = 1.5
+STEPS = 6
+RATIOS = 0.3, 0.4, 0.3
 
 
 @pytest.fixture(scope="module", params=["tiny", "context", "shipped"])
@@ -58,7 +63,7 @@ def symbols(scene: Scene) -> Symbols:
 
 @pytest.fixture(scope="module")
 def refined(scene: Scene, blocks: Pixels, symbols: Symbols) -> Symbols:
-    return refine_codes(scene, blocks, symbols, LAMBDA)
+    return refine_codes(scene, blocks, symbols, LAMBDA, STEPS)
 
 
 def error(scene: Scene, symbols: Symbols, blocks: Pixels) -> float:
@@ -83,7 +88,7 @@ def test_an_image_gives_the_same_file_each_time(
     """In other modes of torch as well, and whatever has been drawn before."""
 
     def again() -> Symbols:
-        return refine_codes(scene, blocks, symbols, LAMBDA)
+        return refine_codes(scene, blocks, symbols, LAMBDA, STEPS)
 
     drawn = torch.get_rng_state()
     torch.set_default_dtype(torch.float64)
@@ -109,13 +114,13 @@ def test_networks_copied_in_inference_mode(
             scene.cell_distortion,
             scene.cell_bits,
         )
-        assert refine_codes(copied, blocks, symbols, LAMBDA).crc() == refined.crc()
+        assert refine_codes(copied, blocks, symbols, LAMBDA, STEPS).crc() == refined.crc()
 
 
 def test_a_higher_price_makes_smaller_files(scene: Scene, blocks: Pixels, symbols: Symbols) -> None:
     bits = []
     for lambda_ in (0.0, LAMBDA, 10 * LAMBDA):
-        found = refine_codes(scene, blocks, symbols, lambda_)
+        found = refine_codes(scene, blocks, symbols, lambda_, STEPS)
         bits.append(sum(b.sum().item() for b in bits_of(scene, found)))
     assert bits == sorted(bits, reverse=True)
     assert bits[2] < 0.97 * bits[0]
@@ -131,7 +136,7 @@ def test_errors_count_where_they_are_said_to(
     errors = []
     for weights in (left, left.flip(1)):
         decoded = synthesise(
-            scene.networks, refine_codes(scene, blocks, symbols, LAMBDA, weights)
+            scene.networks, refine_codes(scene, blocks, symbols, LAMBDA, STEPS, weights)
         ).astype(np.float64)
         errors.append([np.square(decoded - blocks)[half].mean() for half in halves])
     assert errors[0][0] < errors[1][0]
@@ -145,19 +150,19 @@ def test_in_tiles_it_is_as_good(
     refined: Symbols,
 ) -> None:
     told: list[float] = []
-    found = refine_codes(scene, blocks, symbols, LAMBDA, side=128, progress=told.append)
+    found = refine_codes(scene, blocks, symbols, LAMBDA, STEPS, side=128, progress=told.append)
     gains = [error(scene, s, blocks) / error(scene, symbols, blocks) for s in (found, refined)]
     assert gains[0] < 1 - 0.7 * (1 - gains[1])
     assert told == sorted(told)
     assert told[-1] == 1
-    assert len(told) == 4 * code_refinement.STEPS
+    assert len(told) == 4 * STEPS
 
 
 def test_what_is_around_a_tile_stays(scene: Scene, blocks: Pixels, symbols: Symbols) -> None:
     tile = list(tiles(192, 256, 64, 64, 64))[5]
     part = part_in(scene, blocks, symbols, tile)
     before = [index.clone() for index in part.maps]
-    after = part.refined(LAMBDA, torch.Generator().manual_seed(0), lambda share: None)
+    after = part.refined(LAMBDA, moves(STEPS), torch.Generator().manual_seed(0), lambda share: None)
     changed = [a != b for a, b in zip(after, before, strict=True)]
     assert any(where.any() for where in changed)
     for where, block in zip(changed, (16, 8, 4), strict=True):
@@ -210,32 +215,63 @@ def test_the_gradient_towards_cheap_entries(scene: Scene, blocks: Pixels, symbol
     torch.testing.assert_close(along(found), along(gradient), rtol=1e-3, atol=1e-3)
 
 
-def test_adam_is_that_of_torch() -> None:
+def test_moves_become_shorter() -> None:
+    assert moves(1) == [FIRST_MOVE]
+    for steps in (2, 4, 12):
+        sizes = moves(steps)
+        assert (sizes[0], sizes[-1]) == pytest.approx((FIRST_MOVE, LAST_MOVE))
+        shares = np.divide(sizes[1:], sizes[:-1])
+        assert len(sizes) == steps
+        assert shares == pytest.approx(shares[0])
+
+
+def test_codes_move_as_far_as_their_gradients_say() -> None:
     torch.manual_seed(0)
-    start, ends = torch.randn(30, 8), []
-    gradients = [torch.randn(30, 8) for _ in range(15)]
-    vector = start.clone()
-    adam = Adam([vector])
-    for gradient in gradients:
-        adam.step([gradient])
-    ends.append(vector)
-    parameter = torch.nn.Parameter(start.clone())
-    theirs = torch.optim.Adam([parameter], RATE, MOMENTS, eps=1e-12)
-    for gradient in gradients:
-        parameter.grad = gradient
-        theirs.step()
-    ends.append(parameter.detach())
-    torch.testing.assert_close(*ends)
+    gradients = 1e-6 * torch.randn(2000, 8)
+    gradients[0] *= 20
+    gradients[1] = 0
+    start = torch.randn(2000, 8)
+    vectors = start.clone()
+    move(vectors, gradients, 0.1)
+    gone = start - vectors
+    lengths = gone.norm(dim=1)
+    assert lengths.square().mean().sqrt() == pytest.approx(0.1, rel=0.1)
+    assert lengths[0] == pytest.approx(0.1 * FARTHEST, rel=1e-3)
+    assert lengths[1] == 0
+    factors = gone[2:] / gradients[2:]
+    torch.testing.assert_close(factors, factors[0, 0].expand_as(factors), rtol=0.02, atol=0)
 
 
-def test_the_most_effort_looks_better_at_equal_bytes(
-    shipped: Codec, astronaut: Pixels, coffee: Pixels
+def test_what_counts_moves_as_far_as_if_all_did() -> None:
+    torch.manual_seed(0)
+    gradients = torch.randn(2000, 8)
+    weights = torch.full((2000,), 3.0)
+    ends = [torch.zeros(2000, 8) for _ in range(3)]
+    move(ends[0], gradients, 0.1)
+    move(ends[1], gradients * weights[:, None], 0.1, weights)
+    torch.testing.assert_close(ends[1], ends[0])
+    weights[1000:] = 1e-3
+    move(ends[2], gradients * weights[:, None], 0.1, weights)
+    torch.testing.assert_close(ends[2][:1000], ends[0][:1000], rtol=0.05, atol=0)
+    assert ends[2][1000:].norm() < 1e-3 * ends[0][1000:].norm()
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_where_nothing_pulls_nothing_moves(count: int) -> None:
+    vectors = torch.ones(count, 8)
+    move(vectors, torch.zeros(count, 8), 0.1)
+    assert torch.equal(vectors, torch.ones(count, 8))
+
+
+@pytest.mark.parametrize("effort", ["best", "max"])
+def test_better_codes_look_better_at_equal_bytes(
+    shipped: Codec, astronaut: Pixels, coffee: Pixels, effort: Effort
 ) -> None:
     gains = []
     for photo in (astronaut[20:212, 140:332], coffee[100:292, 150:342]):
-        best, most = (shipped.compress(photo, bpp=0.2, effort=e) for e in ("best", "max"))
-        assert len(most) == pytest.approx(len(best), abs=32)
-        before, after = (shipped.decompress(data, "numpy") for data in (best, most))
+        fast, better = (shipped.compress(photo, bpp=0.2, effort=e) for e in ("fast", effort))
+        assert len(better) == pytest.approx(len(fast), abs=32)
+        before, after = (shipped.decompress(data, "numpy") for data in (fast, better))
         assert psnr(after, photo) > psnr(before, photo) + 0.1
         closeness = [ms_ssim(to_tensor(p), to_tensor(photo)).item() for p in (before, after)]
         gains.append(closeness[1] - closeness[0])
@@ -243,24 +279,26 @@ def test_the_most_effort_looks_better_at_equal_bytes(
     assert np.mean(gains) > 0.001
 
 
-def test_an_image_of_one_pixel(codec: Codec) -> None:
+@pytest.mark.parametrize("effort", ["best", "max"])
+def test_an_image_of_one_pixel(codec: Codec, effort: Effort) -> None:
     pixel = np.full((1, 1, 3), 90, np.uint8)
-    assert codec.decompress(codec.compress(pixel, effort="max"), "numpy").shape == (1, 1, 3)
+    assert codec.decompress(codec.compress(pixel, effort=effort), "numpy").shape == (1, 1, 3)
 
 
+@pytest.mark.parametrize("effort", ["best", "max"])
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA"])
-def test_other_modes(shipped: Codec, coffee: Pixels, mode: str) -> None:
-    photo = Image.fromarray(coffee[100:196, 150:230]).convert(mode)
-    best, most = (shipped.decompress(shipped.compress(photo, effort=e)) for e in ("best", "max"))
-    assert most.mode == mode
-    before, after = (psnr(np.asarray(image), np.asarray(photo)) for image in (best, most))
+def test_other_modes(shipped: Codec, coffee: Pixels, mode: str, effort: Effort) -> None:
+    photo = Image.fromarray(coffee[100:292, 150:342]).convert(mode)
+    files = [shipped.compress(photo, bpp=0.2, effort=e) for e in ("fast", effort)]
+    fast, better = (shipped.decompress(data) for data in files)
+    assert better.mode == mode
+    before, after = (psnr(np.asarray(image), np.asarray(photo)) for image in (fast, better))
     assert after > before
 
 
 def test_shares_of_blocks_stay(shipped: Codec, cat: Pixels) -> None:
-    ratios = (0.3, 0.4, 0.3)
     files = [
-        shipped.compress(cat[40:216, 60:260], ratios=ratios, effort=e) for e in ("best", "max")
+        shipped.compress(cat[40:216, 60:260], ratios=RATIOS, effort=e) for e in ("fast", "best")
     ]
     levels, refined = (shipped.maps(data)[0] for data in files)
     assert np.array_equal(levels, refined)

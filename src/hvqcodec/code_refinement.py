@@ -27,12 +27,14 @@ from hvqcodec.pixels import to_signal
 from hvqcodec.tiling import Progress, Tile, tiles
 from hvqcodec.views import View, random_view
 
-STEPS = 20
-RATE = 0.0035
-"""Of Adam (Kingma and Ba 2015, arXiv 1412.6980), on the unit sphere. In larger steps, or in more of
-them, the analysis is deceived all the same."""
-MOMENTS = 0.8, 0.95
-"""How much of its means stays from step to step: they are short, as the descent is."""
+FIRST_MOVE, LAST_MOVE = 0.12, 0.012
+"""How far the codes of a level move in a step, on the unit sphere, in the root mean square: ever
+less, evenly in the logarithm. In longer moves, or in many more of them, the analysis is deceived
+all the same."""
+FARTHEST = 3.0
+"""Times that, for a single code."""
+LEAST = 1e-30
+"""Length of a gradient: not to divide by zero."""
 ERROR, FEATURES = 44.0, 2.0
 """Weights: of the squared error of RGB in [0, 1], and of the squared distances of features of unit
 length, summed over the scales of the analysis. A lambda then counts about as much as in training,
@@ -57,6 +59,7 @@ def refine_codes(
     pixels: Pixels,
     symbols: Symbols,
     lambda_: float,
+    steps: int,
     weights: Tensor | None = None,
     grey: bool = False,
     side: int | None = None,
@@ -64,7 +67,8 @@ def refine_codes(
 ) -> Symbols:
     """The same map and z, with indices that look better for their bits.
 
-    pixels: (H, W, 3), those that were analysed. weights: how much errors count in each 8x8
+    pixels: (H, W, 3), those that were analysed. steps: of the descent, each of which takes as long
+    as two to three decodings. weights: how much errors count in each 8x8
     cell, (H/8, W/8). grey: colours will be dropped. side: of the tiles at most, where `TILE` is
     too large.
     """
@@ -81,7 +85,7 @@ def refine_codes(
                     progress((number + share) / len(plan))
 
             part = part_of(scene, pixels, symbols, masks, maps, weights, grey, tile)
-            found = part.refined(lambda_, generator, told)
+            found = part.refined(lambda_, moves(steps), generator, told)
             for index, refined, block in zip(maps, found, BLOCK, strict=True):
                 index[tile.inner(block)] = refined[tile.within(block)]
     indices = [
@@ -148,7 +152,11 @@ class Part:
     grey: bool
 
     def refined(
-        self, lambda_: float, generator: Generator, progress: Callable[[float], None]
+        self,
+        lambda_: float,
+        sizes: Sequence[float],
+        generator: Generator,
+        progress: Callable[[float], None],
     ) -> list[Tensor]:
         """The maps, with better indices where they are free to change."""
         price = lambda_ / self.target[0, 0].numel()
@@ -156,8 +164,8 @@ class Part:
             y.permute(1, 2, 0)[free].clone().requires_grad_()
             for y, free in zip(self.embeddings, self.free, strict=True)
         ]
-        adam = Adam(vectors)
-        for step in range(STEPS):
+        counts = [self.counts(level) for level in range(len(vectors))]
+        for step, size in enumerate(sizes):
             self.choose(vectors)
             if step % PRICED_EVERY == 0:
                 bits = [self.bits(level) for level in range(len(vectors))]
@@ -165,8 +173,10 @@ class Part:
             loss = self.distortion(self.decode(units), random_view(SHIFT, generator), generator)
             for unit, costs in zip(units, bits, strict=True):
                 loss = loss + price * (unit * self.towards_bits(unit.detach(), costs)).sum()
-            adam.step(torch.autograd.grad(loss, vectors))
-            progress((step + 1) / STEPS)
+            gradients = torch.autograd.grad(loss, vectors)
+            for vector, gradient, weights in zip(vectors, gradients, counts, strict=True):
+                move(vector, gradient, size, weights)
+            progress((step + 1) / len(sizes))
         self.choose(vectors)
         return self.maps
 
@@ -211,6 +221,13 @@ class Part:
         size = errors.shape[2], errors.shape[3]
         return (errors * F.adaptive_avg_pool2d(weights, size)).mean()
 
+    def counts(self, level: int) -> Tensor | None:
+        """How much errors count in each free code of a level, (N,)."""
+        if self.weights is None:
+            return None
+        counts = F.avg_pool2d(self.weights, BLOCK[level])[0, 0]
+        return counts[self.free[level].to(counts.device)]
+
     @torch.no_grad()
     def bits(self, level: int) -> Tensor:
         """Of each entry for each free code of a level, given the codes around, (N, K)."""
@@ -239,20 +256,19 @@ class Part:
         return torch.cat(found)
 
 
-class Adam:
-    """What is needed of it. Torch's own loads its compiler when it is first used."""
+def moves(steps: int) -> list[float]:
+    """How far codes move in each step."""
+    found: list[float] = np.geomspace(FIRST_MOVE, LAST_MOVE, steps).tolist()
+    return found
 
-    def __init__(self, vectors: Sequence[Tensor]) -> None:
-        self.vectors, self.steps = vectors, 0
-        self.means = [[torch.zeros_like(vector) for vector in vectors] for _ in MOMENTS]
 
-    @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor]) -> None:
-        self.steps += 1
-        first, second = (1 - kept**self.steps for kept in MOMENTS)
-        for vector, gradient, mean, square in zip(
-            self.vectors, gradients, *self.means, strict=True
-        ):
-            mean.lerp_(gradient, 1 - MOMENTS[0])
-            square.lerp_(gradient.square(), 1 - MOMENTS[1])
-            vector.sub_(RATE / first * mean / ((square / second).sqrt() + 1e-12))
+@torch.no_grad()
+def move(vectors: Tensor, gradients: Tensor, size: float, weights: Tensor | None = None) -> None:
+    """Down the gradients, (N, D) both, by `size` in the root mean square over the vectors, in
+    place. weights: how much each counts, (N,); those that do move as far as if all did."""
+    lengths = gradients.norm(dim=1, keepdim=True)
+    usual = lengths.square().mean().sqrt()
+    if weights is not None:
+        usual = usual * weights.square().mean().sqrt() / weights.mean()
+    shorter = (FARTHEST * usual / lengths.clamp_min(LEAST)).clamp_max(1)
+    vectors.sub_(size / usual.clamp_min(LEAST) * shorter * gradients)

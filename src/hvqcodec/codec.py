@@ -42,6 +42,9 @@ from hvqcodec.pixels import to_grey
 from hvqcodec.tiling import UNTILED, Progress, Stages
 from hvqcodec.timing import step
 
+CODE_STEPS = {"best": 4, "max": 6}
+"""Of the descent to better codes, by effort."""
+
 
 class Codec:
     """A loaded model that turns images into `.hvq` files and back.
@@ -98,10 +101,10 @@ class Codec:
             upright and into sRGB.
         importance: an image of the same size, whose brightness says how much errors count there
             when blocks share out the bits: white most, black hardly. Not with ratios.
-        effort: "best" measures on three trial decodings what "fast" predicts when it chooses
-            the granularity of each block, and looks for the z that makes the file smallest,
-            in about three times the time. "max" looks for better codes as well, in nine times
-            the time of "best": a tenth fewer bits for the same looks. Files decode as quickly.
+        effort: "fast" takes the codes that the analysis guesses. "best" looks for codes that look
+            better once decoded and for the z that makes the file smallest, in several times the
+            time. "max" looks longer, and measures on three trial decodings what the others
+            predict when they choose the granularity of each block. Files decode as quickly.
             "auto" is "best" up to 4 megapixels, "fast" above.
         tile: side in pixels of the squares in which the networks take the image, which
             bounds the memory; chosen by its size if nothing is said.
@@ -132,11 +135,11 @@ class Codec:
             effort = "best" if picture.pixels <= UNTILED else "fast"
 
         def refine(draft: rate.Coded) -> rate.Coded:
-            if effort == "max":
-                draft = coder.refine_codes(draft)
-            return draft if effort == "fast" else coder.refine(draft)
+            if effort == "fast":
+                return draft
+            return coder.refine(coder.refine_codes(draft, CODE_STEPS[effort]))
 
-        if effort != "fast" and ratios is None:  # which look at neither distortion nor price
+        if effort == "max" and ratios is None:  # which look at neither distortion nor price
             coder.measure()
         if weights is not None:
             coder.weigh(weights)

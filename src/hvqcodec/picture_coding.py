@@ -78,7 +78,7 @@ class PictureCoder:
         self.stages.half(1)  # nobody knows how many it will take
         return draft
 
-    def refine_codes(self, draft: Coded) -> Coded:
+    def refine_codes(self, draft: Coded, steps: int) -> Coded:
         """The file, without residual, with codes that look better for their bits."""
         assert draft.symbols
         with step("refinement of codes"):
@@ -87,6 +87,7 @@ class PictureCoder:
                 self.blocks,
                 draft.symbols,
                 draft.lambda_,
+                steps,
                 weights=self.weights,
                 grey=self.picture.mode == Mode.GREY,
                 side=self.tile,

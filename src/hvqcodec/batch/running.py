@@ -43,7 +43,7 @@ def run(
     """Do all jobs, but for those that an earlier run has done with the same settings.
 
     folder: of the outputs; it and what lies between are made.
-    workers: processes, or actors of a cluster; each takes some 450 MB, 800 with the effort "max".
+    workers: processes, or actors of a cluster; each takes some 800 MB, 450 with the effort "fast".
     engine: `in_processes`, or `on_cluster` of `hvqcodec.batch.cluster` (Ray).
     overwrite: replace outputs of other settings or inputs, and files that the manifest does not
         know, and fetch what is behind URLs again; else their jobs fail.

@@ -28,7 +28,7 @@ from hvqcodec.saving import FORMATS
 ENGINES = {"local": in_processes, "ray": on_cluster}
 
 MAX_WORKERS = 8
-"""If nothing is said: each takes some 450 MB, 800 with the most effort."""
+"""If nothing is said: each takes some 800 MB, 450 with the effort "fast"."""
 
 
 def parse_suffix(ctx: click.Context, param: click.Parameter, value: str | None) -> str:

@@ -147,9 +147,9 @@ _HOW_TO_ENCODE = (
         type=click.Choice(get_args(Effort)),
         default=DEFAULT_EFFORT,
         show_default=True,
-        help="fast takes the codes that the analysis guesses; best looks for codes that look better "
-        "once decoded, and refines the side information; max looks longer, and measures on trial "
-        "decodings what each block gains; auto is best up to 4 megapixels, else fast.",
+        help="fast takes the codes that the analysis guesses; best looks for codes that look "
+        "better once decoded, and refines the side information; max looks longer, and measures on "
+        "trial decodings what each block gains; auto is best up to 4 megapixels, else fast.",
     ),
     click.option("--strip", is_flag=True, help="Drop metadata; turn upright and into sRGB."),
     encoding_model_option,

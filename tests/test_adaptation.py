@@ -331,7 +331,7 @@ def sizes_by_the_page(turns_of_levels: list[int]) -> Iterator[int]:
 def test_pieces_grow_with_the_file(name: str, astronaut: Pixels) -> None:
     """Of a model without context and of one with turns."""
     model = Codec.load(TINY.with_name(f"{name}.safetensors")).model
-    data = Codec(model).compress(astronaut[:192, 64:320], quality=95)
+    data = Codec(model).compress(astronaut[:192, 64:320], quality=95, effort="max")
     symbols = symbols_of(model, data)
     masks, maps = [torch.from_numpy(mask) for mask in symbols.masks()], index_maps(symbols)
     for scope in (Scope.PLACE, Scope.GROWING):

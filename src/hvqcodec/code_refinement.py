@@ -44,8 +44,6 @@ SHIFT = 8
 TEMPERATURE = 0.04
 """Of the assignment of an embedding to the entries around it, whose bits it is taken to cost: as in
 training, in squared distance."""
-PRICED_EVERY = 10
-"""Steps for which the bits of all entries are taken to be what they were."""
 MOST_BITS = 18.0
 """That an index is taken to cost: about what the static share lets a seldom one."""
 TILE, HALO = 512, 64
@@ -67,10 +65,9 @@ def refine_codes(
 ) -> Symbols:
     """The same map and z, with indices that look better for their bits.
 
-    pixels: (H, W, 3), those that were analysed. steps: of the descent, each of which takes as long
-    as two to three decodings. weights: how much errors count in each 8x8
-    cell, (H/8, W/8). grey: colours will be dropped. side: of the tiles at most, where `TILE` is
-    too large.
+    pixels: (H, W, 3), those that were analysed. steps: of the descent. weights: how much
+    errors count in each 8x8 cell, (H/8, W/8). grey: colours will be dropped. side: of the tiles
+    at most, where `TILE` is too large.
     """
     rows, columns = (-(-side // LATENT_GRID) * LATENT_GRID for side in pixels.shape[:2])
     plan = list(tiles(rows, columns, HALO, min(side or TILE, TILE), LATENT_GRID))
@@ -165,10 +162,10 @@ class Part:
             for y, free in zip(self.embeddings, self.free, strict=True)
         ]
         counts = [self.counts(level) for level in range(len(vectors))]
-        for step, size in enumerate(sizes):
-            self.choose(vectors)
-            if step % PRICED_EVERY == 0:
-                bits = [self.bits(level) for level in range(len(vectors))]
+        self.choose(vectors)
+        # What entries cost changes little while so few codes do.
+        bits = [self.bits(level) for level in range(len(vectors))]
+        for step, size in enumerate(sizes, 1):
             units = [F.normalize(vector, dim=1) for vector in vectors]
             loss = self.distortion(self.decode(units), random_view(SHIFT, generator), generator)
             for unit, costs in zip(units, bits, strict=True):
@@ -176,8 +173,8 @@ class Part:
             gradients = torch.autograd.grad(loss, vectors)
             for vector, gradient, weights in zip(vectors, gradients, counts, strict=True):
                 move(vector, gradient, size, weights)
-            progress((step + 1) / len(sizes))
-        self.choose(vectors)
+            self.choose(vectors)
+            progress(step / len(sizes))
         return self.maps
 
     def choose(self, vectors: Sequence[Tensor]) -> None:

@@ -48,7 +48,7 @@ def symbols(scene: Scene) -> Symbols:
 
 
 def refined(codec: Codec, symbols: Symbols) -> Symbols:
-    return refine_latents(codec.model.networks, codec.model.normative, symbols)
+    return refine_latents(codec.model.networks, codec.model.normative, symbols, rounds=8)
 
 
 def codes_of(codec: Codec, symbols: Symbols, level: int) -> Codes:

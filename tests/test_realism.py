@@ -15,10 +15,11 @@ from benchmarks.photos import load_photos
 from hvqcodec import Codec
 from hvqcodec.models.zoo import load_model
 from tests.helpers import TINY, Pixels, bare
-from training import checkpoint, graft, train
+from training import checkpoint, graft
 from training.crops import batches
 from training.masks import EncoderMaps
 from training.realism import HEAD_START, Discriminator, Realism
+from training.realism import arguments as realism_arguments
 
 
 @pytest.fixture
@@ -28,9 +29,7 @@ def options(astronaut: Pixels, tmp_path: Path) -> Namespace:
     Image.fromarray(astronaut[:128, 128:288]).save(photo)
     given = ["--photos", str(tmp_path), "--run", str(tmp_path / "run"), "--start", str(TINY)]
     given += ["--batch", "4", "--crop", "64", "--budget-steps", "1000", "--device", "cpu"]
-    options = train.arguments(given)
-    options.adversarial, options.learn = 0.5, "synthesis"
-    return options
+    return realism_arguments([*given, "--adversarial", "0.5"])
 
 
 @pytest.fixture

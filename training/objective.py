@@ -15,6 +15,7 @@ from hvqcodec.metrics.perceptual import DLP, LPIPS
 from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
 from hvqcodec.models.model import Model
 from hvqcodec.views import random_view
+from training.coded import CodedCrops
 from training.flatness import flat_faults
 from training.masks import EncoderMaps, random_lambdas, random_maps
 from training.mending import residual_of
@@ -186,32 +187,42 @@ class Objective:
             self.note_bits(level, mask, index_bits + z_bits, share=0.01 * self.rate_every)
         if self.entropy_only:
             return rate, parts
+        distortion, actual, report = self.judged(sent, levels, image, lambdas)
+        chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)
+        # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
+        head_loss = (chosen.exp() - actual * chosen).mean()
+        loss = distortion + rate + self.weights.codebook * vq_loss
+        loss = loss + self.weights.head * head_loss
+        self.note_usage(torch.cat(indices))
+        return loss, report | parts | {"head": head_loss.item()}
+
+    def of_coded(self, crops: CodedCrops) -> tuple[Tensor, dict[str, float]]:
+        """Likewise of crops whose codes are there already: of the pictures alone."""
+        entries = self.model.codebook.entries()
+        sent = [F.embedding(grid, entries).permute(0, 3, 1, 2) for grid in crops.maps]
+        loss, _, report = self.judged(sent, crops.levels, crops.image, crops.lambdas)
+        return loss, report
+
+    def judged(
+        self, sent: Sequence[Tensor], levels: Tensor, image: Tensor, lambdas: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, float]]:
+        """sent: embeddings by level, (B, D, h, w). Returns the loss of the pictures that they
+        become, what the distortion head should have known of each cell, (B, H/8, W/8), and
+        what the progress line says."""
         output = (self.synthesis(tuple(sent), levels) + 1) / 2
         squared = (output - image).square().mean(1)
-        bare = squared.mean((1, 2))
         if self.corrects:
             output = output + residual_of(output.detach(), image, lambdas, self.menders)
         view = random_view(SHIFT)
         pair = view.place(output), view.place(image)
         distortion, actual, metrics = self.distortion(*pair, view.look(*pair))
         actual = view.back(actual) + self.weights.bare * F.avg_pool2d(squared.detach(), 8)
-        chosen = predicted.gather(1, levels[:, None])[:, 0].clamp(*LOG_DISTORTION)
-        # Poisson deviance: its minimiser is the conditional mean, whatever the scale.
-        head_loss = (chosen.exp() - actual * chosen).mean()
-
-        loss = (
-            distortion.mean()
-            + self.weights.bare * bare.mean()
-            + rate
-            + self.weights.codebook * vq_loss
-        )
-        loss = loss + self.weights.head * head_loss
-        self.note_usage(torch.cat(indices))
+        loss = distortion.mean() + self.weights.bare * squared.mean()
         report = {name: value.mean().item() for name, value in metrics.items()}
         if self.critic:
             unreal, verdict = self.critic(output.clamp(0, 1), image)
             loss, report = loss + unreal, report | verdict
-        return loss, report | parts | {"head": head_loss.item()}
+        return loss, actual, report
 
     @torch.no_grad()
     def choose_maps(self, predicted: Tensor, allocate_share: float) -> tuple[Tensor, Tensor]:

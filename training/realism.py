@@ -6,21 +6,27 @@ it is, so that every file keeps its bytes and only looks better.
         --perceptual ../shared/perceptual --budget-minutes 80 --batch 4 --crop 192 \\
         --muon-lr 0.0007 --adamw-lr 0.0005 --anneal-from 0.2 --joint-from -1
 
-With `--learn analysis` the analysis learns as well, but neither codebook nor entropy model. Files
-that there are can still be read then, but the codes come to mean something a little different.
-`training.graft` puts the result of both into a model. With `--learn everything` all does, as in
-stage 2: `training.export` makes a new model of it. Further options are those of `training.train`.
+With `--coded FOLDER` it learns from what the encoder really sends (`training.coded`), not from what
+the analysis guesses. With `--learn analysis` the analysis learns as well, but neither codebook nor
+entropy model. Files that there are can still be read then, but the codes come to mean something a
+little different. `training.graft` puts the result of both into a model. With `--learn everything`
+all does, as in stage 2: `training.export` makes a new model of it. Further options are those of
+`training.train`.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from benchmarks.photos import Photo
 from training import checkpoint, train
+from training.coded import CodedCrops, coded_batches
 
 HEAD_START = 150
 """Steps in which the discriminator's word does not count yet; then it counts more and more,
@@ -76,6 +82,17 @@ class Realism(train.Trainer):
         super().__init__(options)
         self.objective.critic = self.unreal
 
+    def batches(self, photos: list[Photo], seed: int) -> Iterator[Any]:
+        options = self.options
+        if options.coded:
+            return coded_batches(options.coded, options.batch, options.crop, seed)
+        return super().batches(photos, seed)
+
+    def loss(self, batch: Any, share: float) -> tuple[Tensor, dict[str, float]]:
+        if isinstance(batch, CodedCrops):
+            return self.objective.of_coded(batch)
+        return super().loss(batch, share)
+
     def learns(self, name: str) -> bool:
         return name.startswith(LEARNS[self.options.learn]) and super().learns(name)
 
@@ -112,11 +129,19 @@ class Realism(train.Trainer):
         return weight * self.options.adversarial * unreal, report
 
 
-def main(given: Sequence[str] | None = None) -> None:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = train.options_parser(__doc__)
     parser.add_argument("--adversarial", type=float, default=0.1, help="weight of the verdict")
     parser.add_argument("--learn", choices=LEARNS, default="synthesis", help="see above")
-    train.start(Realism, train.arguments(given, parser))
+    parser.add_argument("--coded", type=Path, help="folder of `training.coded`; synthesis only")
+    options = train.arguments(given, parser)
+    if options.coded and options.learn != "synthesis":
+        parser.error("--coded teaches the synthesis alone")
+    return options
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    train.start(Realism, arguments(given))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -275,6 +275,11 @@ class Trainer:
         with (self.options.run / "log.jsonl").open("a") as file:
             file.write(line + "\n")
 
+    def batches(self, photos: list[Photo], seed: int) -> Iterator[Any]:
+        """Endless, of what `loss` takes."""
+        options = self.options
+        return batches(photos, options.batch, options.crop, seed, options.smooth)
+
     def loss(self, image: Tensor, share: float) -> tuple[Tensor, dict[str, float]]:
         """Of a batch at a share of the budget, and what the progress line says of it."""
         stage = ramp(share, self.options.joint_from, self.options.joint_from + 0.15)
@@ -282,19 +287,19 @@ class Trainer:
         # At first the head that tells the encoder what a map is worth knows nothing.
         knows = 1.0 if self.options.start else ramp(self.progress.steps, 300, 600)
         allocate_share = ALLOCATE_SHARE * knows
+        image = image.contiguous(memory_format=torch.channels_last)
         return self.objective(image, joint, allocate_share)
 
-    def step(self, image: Tensor) -> dict[str, float]:
+    def step(self, batch: Any) -> dict[str, float]:
         share = self.progress.share(self.options)
         rate = ramp(self.progress.steps, 0, 100) * (1 - ramp(share, self.options.anneal_from, 1.0))
         for optimiser in self.optimisers.values():
             for group in optimiser.param_groups:
                 group["lr"] = group["base_lr"] * max(rate, 1e-3)
             optimiser.zero_grad(set_to_none=True)
-        image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         half = self.dtype == torch.bfloat16
         with torch.autocast(self.device.type, self.dtype, enabled=half):
-            loss, report = self.loss(image, share)
+            loss, report = self.loss(batch.to(self.device), share)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         for optimiser in self.optimisers.values():
@@ -319,7 +324,7 @@ class Trainer:
         options = self.options
         options.run.mkdir(parents=True, exist_ok=True)
         seed = options.seed + self.progress.steps
-        source = batches(photos, options.batch, options.crop, seed, options.smooth)
+        source = self.batches(photos, seed)
         parameters = sum(p.numel() for p in self.model.parameters())
         self.log(photos=len(photos), validation=len(held_out), parameters=parameters)
         begin = last = time.monotonic()

@@ -47,7 +47,8 @@ training, in squared distance."""
 MOST_BITS = 18.0
 """That an index is taken to cost: about what the static share lets a seldom one."""
 TILE, HALO = 512, 64
-"""Pixels: side of what is refined at a time, and what is decoded around it. Bounds the memory."""
+"""Pixels: side of what is refined at a time, and what is decoded around it. Bounds the memory. An
+image that has no more than both is refined as a whole."""
 ROWS = 4096
 """Codes whose bits are weighed at a time, likewise."""
 
@@ -67,10 +68,12 @@ def refine_codes(
 
     pixels: (H, W, 3), those that were analysed. steps: of the descent. weights: how much
     errors count in each 8x8 cell, (H/8, W/8). grey: colours will be dropped. side: of the tiles
-    at most, where `TILE` is too large.
+    at most, where those are too large.
     """
     rows, columns = (-(-side // LATENT_GRID) * LATENT_GRID for side in pixels.shape[:2])
-    plan = list(tiles(rows, columns, HALO, min(side or TILE, TILE), LATENT_GRID))
+    whole = rows * columns <= (TILE + 2 * HALO) ** 2
+    most = max(rows, columns) if whole else TILE
+    plan = list(tiles(rows, columns, HALO, min(side or most, most), LATENT_GRID))
     generator = Generator("cpu").manual_seed(0)  # on the CPU an image gives the same file each time
     with differentiable(scene.networks) as networks:
         scene = replace(scene, networks=networks)
@@ -248,8 +251,10 @@ class Part:
         found = []
         for u, bits in zip(torch.split(unit, ROWS), torch.split(costs, ROWS), strict=True):
             share = torch.softmax(2 / TEMPERATURE * u @ entries.t(), 1)
-            expected = (share * bits).sum(1, keepdim=True)
-            found.append(2 / TEMPERATURE * (share * (bits - expected)) @ entries)
+            mean = share @ entries
+            paid = share.mul_(bits)
+            expected = paid.sum(1, keepdim=True)
+            found.append(2 / TEMPERATURE * (paid @ entries - expected * mean))
         return torch.cat(found)
 
 

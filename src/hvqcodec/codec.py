@@ -44,6 +44,8 @@ from hvqcodec.timing import step
 
 CODE_STEPS = {"best": 4, "max": 6}
 """Of the descent to better codes, by effort."""
+LATENT_ROUNDS = {"best": 4, "max": 8}
+"""Of changes to z, likewise."""
 
 
 class Codec:
@@ -137,7 +139,8 @@ class Codec:
         def refine(draft: rate.Coded) -> rate.Coded:
             if effort == "fast":
                 return draft
-            return coder.refine(coder.refine_codes(draft, CODE_STEPS[effort]))
+            better = coder.refine_codes(draft, CODE_STEPS[effort])
+            return coder.refine_latents(better, LATENT_ROUNDS[effort])
 
         if effort == "max" and ratios is None:  # which look at neither distortion nor price
             coder.measure()

@@ -30,8 +30,6 @@ from hvqcodec.granularity import BLOCK, COARSE, LATENT_GRID
 from hvqcodec.models.model import Model
 from hvqcodec.tiling import Progress, tiles
 
-ROUNDS = 8
-"""Twice as many save a tenth more."""
 REACH = 2
 """Positions of z around one whose codes it bears on, to each side."""
 AROUND = 2 * REACH + 1
@@ -40,16 +38,21 @@ TILE = 48
 
 
 def refine_latents(
-    networks: Model, normative: Normative, symbols: Symbols, progress: Progress | None = None
+    networks: Model,
+    normative: Normative,
+    symbols: Symbols,
+    rounds: int,
+    progress: Progress | None = None,
 ) -> Symbols:
-    """The same map and indices, with z that takes fewer bits together with them."""
+    """The same map and indices, with z that takes fewer bits together with them. rounds: of
+    changes at most; eight find nine tenths of what there is to be saved."""
     grids = [torch.from_numpy(mask) for mask in symbols.masks()], index_maps(symbols)
     refined = []
     with differentiable(networks) as learned:
         for level, z in enumerate(symbols.latents):
             masks, maps = (grid[: level + 1] for grid in grids)
             price = latent_prices(normative, level, z, masks[-1].numpy())
-            refined.append(refined_level(learned, z, masks, maps, price))
+            refined.append(refined_level(learned, z, masks, maps, price, rounds))
             if progress:
                 progress((level + 1) / len(symbols.latents))
     return replace(symbols, latents=tuple(refined))
@@ -78,6 +81,7 @@ def refined_level(
     masks: Sequence[Tensor],
     maps: Sequence[Tensor],
     price: Tensor,
+    rounds: int,
 ) -> NDArray[np.int8]:
     """z: (C, hz, wz). masks, maps: (h, w), from the coarsest level to this one. price: of
     `latent_prices`."""
@@ -94,18 +98,20 @@ def refined_level(
         if len(codes.index):
             outer, within = (slice(None), *tile.outer(LATENT_GRID)), tile.within(LATENT_GRID)
             seen = torch.from_numpy(z[outer]).float()
-            refined = refined_tile(codes, seen, within, price[:, *outer])[:, *within]
+            refined = refined_tile(codes, seen, within, price[:, *outer], rounds)[:, *within]
             z[:, *tile.inner(LATENT_GRID)] = refined.to(torch.int8).numpy()
     return z
 
 
-def refined_tile(codes: "Codes", z: Tensor, within: tuple[slice, slice], price: Tensor) -> Tensor:
+def refined_tile(
+    codes: "Codes", z: Tensor, within: tuple[slice, slice], price: Tensor, rounds: int
+) -> Tensor:
     """z: (C, hz, wz), of which what lies within may change. price: (33, C, hz, wz)."""
     channels = len(z)
     settled = torch.ones(2 * channels, *z.shape[1:], dtype=torch.bool, device=z.device)
     """Changes that are out of the question: minus one of each channel, then plus one."""
     settled[:, *within] = False
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         bits, gradient = codes.bits_and_gradient(z)
         now = cost(z, price)
         promised = [cost(z + sign, price) - now + sign * gradient for sign in (-1, 1)]

@@ -95,13 +95,12 @@ class PictureCoder:
             )
         return self.file_of(symbols, draft.lambda_)
 
-    def refine(self, draft: Coded) -> Coded:
+    def refine_latents(self, draft: Coded, rounds: int) -> Coded:
         """The file, without residual, with z that makes it smaller."""
         assert draft.symbols
         with step("refinement of z"):
-            symbols = refine_latents(
-                self.model.networks, self.model.normative, draft.symbols, self.stages.half
-            )
+            networks, normative = self.model.networks, self.model.normative
+            symbols = refine_latents(networks, normative, draft.symbols, rounds, self.stages.half)
         refined = self.file_of(symbols, draft.lambda_)
         return min(refined, draft, key=lambda coded: coded.image_bytes)
 

@@ -23,8 +23,9 @@ ENOUGH = 1 << 50
 
 OVERHEAD = 1.06
 """Of a file over the estimate that the search runs on, for z and map, as a first guess."""
-GROWTH_SHARE = 0.065
-"""Of a file, likewise, for the residual, less what a refined z saves."""
+GROWTH_SHARE, GROWTH_FALL, LEAST_GROWTH = 0.075, 0.11, 0.02
+"""Of a file, likewise, for the residual, less what refined codes and z save: at 0 bits per pixel,
+by how much less at 1, and at any rate."""
 
 TRIES = 8
 FIRM_ROUNDS = 4
@@ -88,7 +89,9 @@ class Target:
     @property
     def growth(self) -> float:
         """Bytes by which the search's file will grow, as a first guess."""
-        return GROWTH_SHARE * max(0, self.size - self.fixed)
+        size = max(0, self.size - self.fixed)
+        share = max(GROWTH_SHARE - GROWTH_FALL * 8 * size / self.pixels, LEAST_GROWTH)
+        return share * size
 
     def excess(self, coded: Coded) -> float:
         """Bytes over what is wanted."""

@@ -101,6 +101,22 @@ def fold_mask(mask: Tensor, size: torch.Size) -> Tensor:
     return F.pixel_unshuffle(padded, 2)
 
 
+def factors(mu: Tensor, step: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, 2 D) and (K, 2 D), whose product is minus the squared Mahalanobis distance of each
+    entry, less the term in mu alone."""
+    w = sigma_from_step(step).pow(-2)
+    return torch.cat([2 * w * mu, -w], 1), torch.cat([entries, entries.square()], 1)
+
+
+def bits_and_weights(logits: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    """Bits (N,) of indices (N,), and how probable all are, not normalised, (N, K), in the place
+    of the logits."""
+    best = logits.amax(1, keepdim=True)
+    chosen = (logits.gather(1, index[:, None]) - best)[:, 0]
+    weights = logits.sub_(best).exp_()
+    return (weights.sum(1).log_() - chosen) / math.log(2), weights
+
+
 class Hyperprior(nn.Module):
     """Hyper-analysis, hyper-synthesis and the log-prior of one level."""
 
@@ -120,12 +136,9 @@ class Hyperprior(nn.Module):
     def index_logits(self, mu: Tensor, step: Tensor, entries: Tensor) -> Tensor:
         """mu, step: (N, D); entries: (K, D). Returns (N, K), not normalised.
 
-        The squared distance is expanded, so that it is one matrix product; the term
-        in mu alone is the same for all k and left out.
+        The squared distance is expanded, so that it is one matrix product.
         """
-        w = sigma_from_step(step).pow(-2)
-        left = torch.cat([2 * w * mu, -w], 1)
-        right = torch.cat([entries, entries.square()], 1)
+        left, right = factors(mu, step, entries)
         return torch.addmm(self.log_prior, left, right.t(), alpha=0.5)
 
     def index_bits(self, mu: Tensor, step: Tensor, entries: Tensor, index: Tensor) -> Tensor:
@@ -133,10 +146,7 @@ class Hyperprior(nn.Module):
         `index_logits`."""
         bits = []
         for m, s, i in zip(*(torch.split(t, ROWS) for t in (mu, step, index)), strict=True):
-            logits = self.index_logits(m, s, entries)
-            best = logits.amax(1, keepdim=True)
-            chosen = (logits.gather(1, i[:, None]) - best)[:, 0]
-            bits.append((logits.sub_(best).exp_().sum(1).log_() - chosen) / math.log(2))
+            bits.append(bits_and_weights(self.index_logits(m, s, entries), i)[0])
         return torch.cat(bits)
 
     def index_bits_and_gradients(
@@ -146,9 +156,12 @@ class Hyperprior(nn.Module):
         found = []
         for *gaussian, i in zip(*(torch.split(t, ROWS) for t in (mu, step, index)), strict=True):
             m, s = (t.detach().requires_grad_() for t in gaussian)
-            bits = F.cross_entropy(self.index_logits(m, s, entries), i, reduction="none")
-            bits = bits / math.log(2)
-            found.append((bits.detach(), *torch.autograd.grad(bits.sum(), (m, s))))
+            left, right = factors(m, s, entries)
+            logits = torch.addmm(self.log_prior, left, right.t(), alpha=0.5).detach()
+            bits, weights = bits_and_weights(logits, i)
+            expected = weights @ right / weights.sum(1, keepdim=True)
+            to_left = (expected - right[i]) / (2 * math.log(2))
+            found.append((bits, *torch.autograd.grad(left, (m, s), to_left)))
         bits, to_mu, to_step = (torch.cat(pieces) for pieces in zip(*found, strict=True))
         return bits, to_mu, to_step
 

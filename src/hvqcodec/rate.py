@@ -231,7 +231,8 @@ class Search:
                 for t in self.tried
                 if not self.target.is_limit or self.target.counted(t[1]) <= limit
             ),
-            key=lambda t: abs(self.target.counted(t[1]) - size),
+            # Of equal ones, that of the lowest price, which has most use for a residual.
+            key=lambda t: (abs(self.target.counted(t[1]) - size), -t[0]),
         )
         return chosen, aim >= self.most and self.target.counted(chosen) < size
 

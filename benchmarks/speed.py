@@ -6,7 +6,6 @@ The model is loaded once and the first pass is not counted.
 """
 
 import argparse
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import get_args
 import torch
 from PIL import Image
 
+from benchmarks.memory import peak_memory
 from benchmarks.photos import read_photo
 from hvqcodec import Codec, timing
 from hvqcodec.choices import DEFAULT_EFFORT, Effort
@@ -92,12 +92,6 @@ def print_table(encode: Steps, decode: Steps) -> None:
         print(f"{name:<24} {' '.join(cells)}")
     shares = (sum(s.get(n, 0.0) for n in ENTROPY_STEPS) / s["total"] for s in (encode, decode))
     print(f"{' + '.join(ENTROPY_STEPS):<24} " + " ".join(f"{share:9.1%}" for share in shares))
-
-
-def peak_memory() -> int:
-    """Bytes; the system counts in KiB, but in bytes on a Mac."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from benchmarks.memory import peak_memory
 from hvqcodec.bitstream import PAYLOADS, Bitstream, Scope, Section
 from hvqcodec.entropy.symbol_coding import Symbols, decode_stream, encode_symbols
 from hvqcodec.granularity import Levels
@@ -33,6 +34,17 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def growing_at_most(mib: int) -> Iterator[None]:
+    """Fails if the process holds more than so much beside what it held before, at any time within
+    the block, whatever it has held earlier."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = peak_memory()
+    yield
+    grown = (peak_memory() - before) >> 20
+    assert grown < mib, f"{grown} MiB more"
 
 
 def psnr(a: Pixels, b: Pixels) -> float:

@@ -82,6 +82,9 @@ class Realism(train.Trainer):
         super().__init__(options)
         self.objective.critic = self.unreal
 
+    def photos(self) -> list[Photo]:
+        return [] if self.options.coded else super().photos()
+
     def batches(self, photos: list[Photo], seed: int) -> Iterator[Any]:
         options = self.options
         if options.coded:

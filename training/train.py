@@ -275,6 +275,10 @@ class Trainer:
         with (self.options.run / "log.jsonl").open("a") as file:
             file.write(line + "\n")
 
+    def photos(self) -> list[Photo]:
+        """That `batches` takes crops of."""
+        return load_photos(self.options.photos, self.options.limit_photos)
+
     def batches(self, photos: list[Photo], seed: int) -> Iterator[Any]:
         """Endless, of what `loss` takes."""
         options = self.options
@@ -429,7 +433,6 @@ def train_alone(
     """In this process."""
     if options.threads:
         torch.set_num_threads(options.threads)
-    photos = load_photos(options.photos, options.limit_photos)
     held_out = load_photos(options.validation) if options.validation else []
     pool = get_context("spawn").Pool(options.menders) if options.menders else None
     with pool or nullcontext():
@@ -437,7 +440,7 @@ def train_alone(
         run.objective.menders = pool
         if peers:
             run.join(peers)
-        run.run(photos, held_out)
+        run.run(run.photos(), held_out)
 
 
 def main(given: Sequence[str] | None = None) -> None:

@@ -458,6 +458,27 @@ def test_distortion_is_weighted_mse_where_there_are_no_networks(cat: Pixels) -> 
     torch.testing.assert_close(cells.mean(), expected)
 
 
+def test_the_judge_is_the_analysis_that_the_run_began_with(options: Namespace, cat: Pixels) -> None:
+    options.weights = {"mse": 0.0, "features": 2.0}
+    with pytest.raises(SystemExit, match="--start"):
+        train.Trainer(options)
+    options.start, options.muon_lr = str(TINY), 0.02
+    trainer = train.Trainer(options)
+    target = torch.from_numpy(cat[:64, :96].copy()).permute(2, 0, 1)[None].float() / 255
+    loss, cells, metrics = trainer.metrics(target.flip(3), target)
+    features = [
+        [torch.nn.functional.normalize(f, dim=1) for f in load_model(TINY).networks.analysis(x)[1]]
+        for x in (2 * target.flip(3) - 1, 2 * target - 1)
+    ]
+    expected = sum((a - b).square().sum(1).mean() for a, b in zip(*features, strict=True))
+    torch.testing.assert_close(metrics["features"], torch.as_tensor(expected)[None])
+    torch.testing.assert_close(loss, 2 * metrics["features"])
+    torch.testing.assert_close(cells.mean(), loss[0])
+    for _ in range(3):  # the model's own analysis goes on
+        trainer.step(next(batches(load_photos(options.photos), 4, 64, seed=0)))
+    assert trainer.metrics(target.flip(3), target)[0].equal(loss)
+
+
 def test_distortion_with_the_perceptual_networks(cat: Pixels) -> None:
     if not PERCEPTUAL.is_dir():
         pytest.skip("the perceptual networks are not at hand")

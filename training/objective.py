@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from hvqcodec.entropy.constants import LATENT_MAX
 from hvqcodec.granularity import BLOCK, latent_support, level_masks
 from hvqcodec.metrics.perceptual import DLP, LPIPS
-from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, cell_distortion
+from hvqcodec.models.analysis import LOG_DISTORTION, Analysed, Analysis, cell_distortion
 from hvqcodec.models.model import Model
 from hvqcodec.views import random_view
 from training.coded import CodedCrops
@@ -42,6 +42,9 @@ class Weights:
     head: float = 0.05
     flat: float = 0.0
     """Of `flat_faults`."""
+    features: float = 0.0
+    """Of what the analysis that a run began with sees of the pictures: the judge of the encoder's
+    descent (`hvqcodec.code_refinement`)."""
     bare: float = 6.0
     """Of the MSE before the residual is added, for what its bits cost."""
     soft: float = 1.0
@@ -55,6 +58,8 @@ class Distortion:
     weights: Weights
     lpips: LPIPS | None
     dlp: DLP | None
+    judge: Analysis | None = None
+    """Needed where its word has a weight."""
 
     def __call__(
         self, image: Tensor, target: Tensor, seen: tuple[Tensor, Tensor] | None = None
@@ -82,7 +87,23 @@ class Distortion:
             loss = loss + weight * metrics[name]
             for tap in maps:
                 cells = cells + weight * to_cells(tap.detach()[:, None], size)
+        if self.judge and self.weights.features:
+            maps = feature_maps(self.judge, image, target)
+            metrics["features"] = torch.stack([m.mean((1, 2)) for m in maps]).sum(0)
+            loss = loss + self.weights.features * metrics["features"]
+            for scale in maps:
+                cells = cells + self.weights.features * to_cells(scale.detach()[:, None], size)
         return loss, cells[:, 0], metrics
+
+
+def feature_maps(judge: Analysis, image: Tensor, target: Tensor) -> list[Tensor]:
+    """RGB in [0, 1], (B, 3, H, W) -> squared distances of features of unit length, one (B, h, w)
+    for each scale of the analysis."""
+    with torch.no_grad():
+        reference = judge(2 * target - 1).features
+    pairs = zip(judge(2 * image - 1).features, reference, strict=True)
+    units = ([F.normalize(f.float(), dim=1) for f in pair] for pair in pairs)
+    return [(a - b).square().sum(1) for a, b in units]
 
 
 def to_cells(tap: Tensor, size: tuple[int, int]) -> Tensor:

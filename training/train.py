@@ -27,6 +27,7 @@ from torch import Tensor
 
 from benchmarks.photos import Photo, load_photos
 from hvqcodec.metrics.perceptual import load_perceptual
+from hvqcodec.models.analysis import Analysis
 from hvqcodec.models.config import ModelConfig
 from hvqcodec.models.model import Model
 from hvqcodec.models.zoo import load_model
@@ -232,6 +233,16 @@ class Trainer:
             weights,
             lpips.to(self.device, dtype) if lpips else None,
             dlp.to(self.device, dtype) if dlp else None,
+            self.judge() if weights.features else None,
+        )
+
+    def judge(self) -> Analysis:
+        """The analysis as it was when the run began, however often it has been resumed."""
+        if not self.options.start:
+            raise SystemExit("a weight of features goes with --start: whose analysis shall judge")
+        model, _ = start_from(self.options.start, self.options.config)
+        return model.analysis.requires_grad_(False).to(
+            self.device, memory_format=torch.channels_last
         )
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
-from hvqcodec import Codec, ImageError, ModelError, compress
+from hvqcodec import Codec, FileError, ImageError, ModelError, compress, probe
 from hvqcodec.metrics import Metrics
 from hvqcodec.metrics.evaluation import MAX_PSNR, displayed, evaluate
+from hvqcodec.metrics.folders import evaluate_folders, pairs
 from hvqcodec.models.cards import DEFAULT, list_models
-from tests.helpers import TESTS, Pixels
+from tests.helpers import TESTS, TINY, Pixels
 from tests.samples import swapped_profile
 from tests.test_cli import MODEL, call, said
 
@@ -170,3 +171,66 @@ def test_notices_of_encoding_are_not_given(
     Image.fromarray(camera[:64, :64].astype(np.uint16) * 257).save(tmp_path / "deep.png")
     evaluate(tmp_path / "deep.png", camera[:64, :64])
     assert not recwarn
+
+
+@pytest.fixture
+def folders(tmp_path: Path, codec: Codec, coffee: Pixels) -> tuple[Path, Path]:
+    """Originals, and what has become of them."""
+    originals, coded = tmp_path / "originals", tmp_path / "coded"
+    (originals / "below").mkdir(parents=True)
+    (coded / "below").mkdir(parents=True)
+    for name, left in (("a.png", 0), ("b.jpg", 64), ("below/B.PNG", 128)):
+        image = Image.fromarray(coffee[:192, left : left + 192])
+        image.save(originals / name)
+    (coded / "a.hvq").write_bytes(codec.compress(originals / "a.png"))
+    Image.open(originals / "b.jpg").save(coded / "b.jpg.webp", quality=20)
+    Image.open(originals / "below" / "B.PNG").save(coded / "below" / "b.jpg", quality=20)
+    (coded / "manifest.jsonl").touch()
+    return originals, coded
+
+
+def test_folders_are_compared_image_by_image(folders: tuple[Path, Path]) -> None:
+    originals, coded = folders
+    told: list[float] = []
+    found = evaluate_folders(*folders, model=TINY, progress=told.append)
+    places = {"a.png": "a.hvq", "b.jpg": "b.jpg.webp", "below/B.PNG": "below/b.jpg"}
+    for place, partner in places.items():
+        one = evaluate(originals / place, coded / partner, model=TINY)
+        rate = {"bpp": probe(coded / partner).bpp} if partner == "a.hvq" else {}
+        assert found.images[place] == rate | one.figures
+    assert set(found.images) == set(places)
+    assert found.left_out == one.left_out
+    assert "bpp" not in found.mean  # not all have one
+    psnrs = [figures["psnr"] for figures in found.images.values()]
+    assert found.mean["psnr"] == pytest.approx(np.mean(psnrs))
+    assert told == pytest.approx([1 / 3, 2 / 3, 1])
+
+
+def test_command_with_folders(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    found = evaluate_folders(*folders, model=TINY)
+    head, *rows = said(call(tmp_path, "eval", "originals", "coded", *MODEL)).splitlines()
+    assert head.split()[:3] == ["bpp", "PSNR", "MS-SSIM"]
+    for row, (place, figures) in zip(rows, found.images.items(), strict=False):
+        cells = row.removeprefix(place).split()
+        expected = [figures.get(name) for name in ("bpp", "psnr")]
+        assert cells[:2] == [f"{value:.4f}" if value else "-" for value in expected]
+    assert rows[3].split()[:5] == ["mean", "of", "3", "-", f"{found.mean['psnr']:.4f}"]
+    spoken = json.loads(said(call(tmp_path, "eval", "originals", "coded", "--json", *MODEL)))
+    assert spoken["mean"] == pytest.approx(found.mean)
+    assert spoken["images"]["a.png"] == pytest.approx(found.images["a.png"])
+
+
+def test_folders_that_do_not_fit(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    originals, coded = folders
+    result = call(tmp_path, "eval", "originals", "coded/a.hvq")
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"two images, or two folders" in result.stderr
+    Image.new("RGB", (8, 8)).save(coded / "below" / "b.webp")
+    with pytest.raises(FileError, match=r"below.b\.jpg and .*b\.webp may both be .*B\.PNG"):
+        pairs(originals, coded)
+    (coded / "below" / "b.jpg").unlink()
+    with pytest.raises(ImageError, match=r"192 x 192 \(.*B\.PNG\) and 8 x 8 \(.*b\.webp\)"):
+        evaluate_folders(originals, coded, model=TINY)
+    (coded / "below" / "b.webp").unlink()
+    with pytest.raises(FileError, match=r"coded has no image that was below/B\.PNG"):
+        pairs(originals, coded)

@@ -66,6 +66,8 @@ class OutputPath(FilePath):
 
 
 INPUT = FilePath(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+INPUTS = FilePath(exists=True, allow_dash=True, path_type=Path)
+"""A file or a folder of files."""
 OUTPUT = OutputPath(dir_okay=False, allow_dash=True, path_type=Path)
 
 device_option = click.option(

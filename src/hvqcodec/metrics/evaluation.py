@@ -60,7 +60,11 @@ def evaluate(
         a, b = (displayed(decoded_by(model, source)) for source in (original, decoded))
     if a.shape != b.shape:
         sizes = [f"{pixels.shape[1]} x {pixels.shape[0]}" for pixels in (a, b)]
-        raise ImageError(f"the images differ in size: {sizes[0]} and {sizes[1]}")
+        named = [
+            f"{size} ({source})" if isinstance(source, str | PathLike) else size
+            for size, source in zip(sizes, (original, decoded), strict=True)
+        ]
+        raise ImageError(f"the images differ in size: {named[0]} and {named[1]}")
     metrics, left_out = metrics_for(a, perceptual)
     return Evaluation(finite_figures(metrics, a, b), left_out)
 

@@ -51,7 +51,8 @@ def test_files_that_a_page_links_to_are_there(name: str) -> None:
 def test_a_page_runs(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: Pixels
 ) -> None:
-    Image.fromarray(astronaut).save(tmp_path / "photo.png")
+    # The face, since pages code it often.
+    Image.fromarray(astronaut[:320, 64:384]).save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)
     ran = 0
     for kind, block in blocks_of(PAGES[name].read_text("utf-8")):

@@ -24,7 +24,7 @@ def shares(codec: Codec, photos: Sequence[Pixels], bpp: float) -> tuple[float, f
     """Of z and of the map in what the photos take together; every container is small."""
     side, total = np.zeros(2), 0
     for photo in photos:
-        data = codec.compress(photo, bpp=bpp)
+        data = codec.compress(photo, bpp=bpp, effort="fast")
         budget = codec.inspect(data)
         assert budget["container_bytes"] <= CONTAINER_BYTES
         side += [budget[part] / 8 for part in ("z_bits", "map_bits")]

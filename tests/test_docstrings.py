@@ -50,7 +50,7 @@ def test_everything_public_has_an_example() -> None:
 def test_examples_are_true(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, astronaut: Pixels
 ) -> None:
-    photo = Image.fromarray(astronaut)
+    photo = Image.fromarray(astronaut[:320, 64:384])
     photo.save(tmp_path / "photo.png")
     monkeypatch.chdir(tmp_path)
     test = EXAMPLES[name]

@@ -4,7 +4,7 @@
 >>> data = hvqcodec.compress("photo.png", bpp=0.15)
 >>> image = hvqcodec.decompress(data)
 >>> image.size
-(512, 512)
+(320, 320)
 """
 
 from typing import TYPE_CHECKING

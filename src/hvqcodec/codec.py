@@ -118,7 +118,7 @@ class Codec:
         HvqWarning where the image is coded otherwise than one might expect.
 
         >>> data = Codec.load().compress(photo, bpp=0.2)
-        >>> round(8 * len(data) / (512 * 512), 1)
+        >>> round(8 * len(data) / (320 * 320), 1)
         0.2
         """
         rate.check_choices(quality, bpp, max_bytes, ratios, strict_rate)
@@ -203,7 +203,7 @@ class Codec:
 
         >>> codec = Codec.load()
         >>> codec.decompress(codec.compress(photo), output="torch").shape
-        torch.Size([3, 512, 512])
+        torch.Size([3, 320, 320])
         """
         if output not in get_args(ResultKind):
             raise ValueError(f"output must be one of {get_args(ResultKind)}, not {output!r}")
@@ -275,7 +275,7 @@ class Codec:
         >>> codec = Codec.load()
         >>> levels, bits = codec.maps(codec.compress(photo))
         >>> levels.shape
-        (64, 64)
+        (40, 40)
         """
         stream = Bitstream.from_bytes(data)
         symbols = self._symbols(stream, max_pixels)

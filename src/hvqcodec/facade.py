@@ -103,7 +103,7 @@ def decompress(
 
     >>> data = hvqcodec.compress(photo)
     >>> hvqcodec.decompress(data, output="numpy").shape
-    (512, 512, 3)
+    (320, 320, 3)
     """
     model = model or model_for(Bitstream.from_bytes(data).fingerprint)
     codec = _codec(fspath(model), device)

@@ -5,7 +5,7 @@
 >>> photo.save("photo.hvq", bpp=0.2)
 >>> with Image.open("photo.hvq") as image:
 ...     image.size, image.mode
-((512, 512), 'RGB')
+((320, 320), 'RGB')
 """
 
 from collections.abc import Iterator

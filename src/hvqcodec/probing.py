@@ -41,7 +41,7 @@ def probe(source: bytes | str | PathLike[str]) -> Info:
     >>> path = hvqcodec.compress_file("photo.png")
     >>> info = hvqcodec.probe(path)
     >>> info.width, info.height, info.mode
-    (512, 512, 'RGB')
+    (320, 320, 'RGB')
     """
     if isinstance(source, str | PathLike):
         with in_file(source):

@@ -59,7 +59,6 @@ class Distortion:
     lpips: LPIPS | None
     dlp: DLP | None
     judge: Analysis | None = None
-    """Needed where its word has a weight."""
 
     def __call__(
         self, image: Tensor, target: Tensor, seen: tuple[Tensor, Tensor] | None = None
@@ -76,24 +75,26 @@ class Distortion:
             metrics["flat"] = flat_faults(image, target)
             loss = loss + self.weights.flat * metrics["flat"]
         image, target = seen or (image, target)
-        for name, network in (("lpips", self.lpips), ("dlp", self.dlp)):
-            if network is None:
-                continue
+        for name, maps in self.seen_maps(image, target):
             weight = getattr(self.weights, name)
-            with torch.no_grad():
-                reference = network.features(target)
-            maps = network.tap_maps(image, reference)
             metrics[name] = torch.stack([m.mean((1, 2)) for m in maps]).sum(0)
             loss = loss + weight * metrics[name]
             for tap in maps:
                 cells = cells + weight * to_cells(tap.detach()[:, None], size)
-        if self.judge and self.weights.features:
-            maps = feature_maps(self.judge, image, target)
-            metrics["features"] = torch.stack([m.mean((1, 2)) for m in maps]).sum(0)
-            loss = loss + self.weights.features * metrics["features"]
-            for scale in maps:
-                cells = cells + self.weights.features * to_cells(scale.detach()[:, None], size)
         return loss, cells[:, 0], metrics
+
+    def seen_maps(self, image: Tensor, target: Tensor) -> list[tuple[str, list[Tensor]]]:
+        """What each network finds different, (B, h, w) at each of its taps."""
+        found = []
+        for name, network in (("lpips", self.lpips), ("dlp", self.dlp)):
+            if network is None:
+                continue
+            with torch.no_grad():
+                reference = network.features(target)
+            found.append((name, network.tap_maps(image, reference)))
+        if self.judge:
+            found.append(("features", feature_maps(self.judge, image, target)))
+        return found
 
 
 def feature_maps(judge: Analysis, image: Tensor, target: Tensor) -> list[Tensor]:

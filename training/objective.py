@@ -101,10 +101,9 @@ def feature_maps(judge: Analysis, image: Tensor, target: Tensor) -> list[Tensor]
     """RGB in [0, 1], (B, 3, H, W) -> squared distances of features of unit length, one (B, h, w)
     for each scale of the analysis."""
     with torch.no_grad():
-        reference = judge(2 * target - 1).features
-    pairs = zip(judge(2 * image - 1).features, reference, strict=True)
-    units = ([F.normalize(f.float(), dim=1) for f in pair] for pair in pairs)
-    return [(a - b).square().sum(1) for a, b in units]
+        reference = judge.unit_features(2 * target - 1)
+    pairs = zip(judge.unit_features(2 * image - 1), reference, strict=True)
+    return [(a - b).square().sum(1) for a, b in pairs]
 
 
 def to_cells(tap: Tensor, size: tuple[int, int]) -> Tensor:

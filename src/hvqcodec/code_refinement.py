@@ -203,15 +203,12 @@ class Part:
         """Per pixel."""
         loss = ERROR * self.mean((decoded - self.target).square().mean(1, keepdim=True))
         seen = view.look(view.place(decoded), view.place(self.target), generator)
+        features = self.networks.analysis.unit_features
         with torch.no_grad():
-            original = self.features(seen[1])
-        for a, b in zip(self.features(seen[0]), original, strict=True):
+            original = features(2 * seen[1] - 1)
+        for a, b in zip(features(2 * seen[0] - 1), original, strict=True):
             loss = loss + FEATURES * self.mean((a - b).square().sum(1, keepdim=True), view)
         return loss
-
-    def features(self, image: Tensor) -> list[Tensor]:
-        found = self.networks.analysis(2 * image - 1).features
-        return [F.normalize(features, dim=1) for features in found]
 
     def mean(self, errors: Tensor, view: View | None = None) -> Tensor:
         """Of (1, 1, h, w), weighed."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from hvqcodec.allocation import allocate
 from hvqcodec.arrays import Pixels
@@ -138,8 +137,12 @@ def feature_differences(
 ) -> Tensor:
     """How differently the analysis sees each 8x8 cell of decoded images and of the original,
     (N, H/8, W/8): over its three scales, the squared distances of features of unit length,
-    summed. As LPIPS (Zhang et al. 2018, arXiv 1801.03924), without weights, of a network that
-    has learned what is worth sending."""
+    summed (`Analysis.unit_features`)."""
+
+    def seen(shown: Pixels) -> list[Tensor]:
+        return networks.analysis.unit_features(to_signal(shown).to(device))
+
+    device = networks.codebook.weight.device
     height, width = pixels.shape[:2]
     cell = BLOCK[MEDIUM]
     size = len(decoded), height // cell, width // cell
@@ -147,19 +150,13 @@ def feature_differences(
     for tile in tiles(height, width, networks.analysis.reach, side):
         with step("analysis"):
             # Once more: to keep those of `analyse` would take 35 bytes a pixel.
-            original = unit_features(networks, pixels[tile.outer(1)])
+            original = seen(pixels[tile.outer(1)])
             for cells, shown in zip(differences, decoded, strict=True):
-                seen = unit_features(networks, shown[tile.outer(1)])
-                for level, (a, b) in enumerate(zip(seen, original, strict=True)):
+                pairs = zip(seen(shown[tile.outer(1)]), original, strict=True)
+                for level, (a, b) in enumerate(pairs):
                     away = BLOCK[level] ** 2 * (a - b).square().sum(1)[0].cpu()
                     cells[tile.inner(cell)] += per_cell(away, level)[tile.within(cell)]
     return differences
-
-
-def unit_features(networks: Model, pixels: Pixels) -> list[Tensor]:
-    """Of the analysis, coarse to fine."""
-    signal = to_signal(pixels).to(networks.codebook.weight.device)
-    return [F.normalize(features, dim=1) for features in networks.analysis(signal).features]
 
 
 @contextmanager

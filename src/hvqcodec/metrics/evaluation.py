@@ -40,6 +40,35 @@ class Evaluation:
         ]
 
 
+class Evaluator:
+    """Measures images, whatever their sizes, with networks that are loaded once.
+
+    perceptual: folder with the networks of LPIPS and DLP (`hvqcodec.metrics.perceptual`).
+    Raises ModelError for networks that cannot be used.
+    """
+
+    def __init__(self, perceptual: str | PathLike[str] | None = None) -> None:
+        self.metrics = Metrics(Path(perceptual) if perceptual else None)
+        self.left_out = self.metrics.add_optional()
+        """A line for each metric that cannot be measured here."""
+
+    def __call__(self, a: Pixels, b: Pixels) -> Evaluation:
+        """Of two images of one size, (H, W, 3)."""
+        small = self.too_small(a)
+        found = self.metrics(a, b, without=small)
+        # The infinity of equal images has no place in JSON.
+        figures = {name: min(value, MAX_PSNR) for name, value in found.items()}
+        return Evaluation(figures, [*self.left_out, *small.values()])
+
+    def too_small(self, pixels: Pixels) -> dict[str, str]:
+        """A line for each metric that needs a larger image, by its name."""
+        return {
+            name: f"{TITLES[name]} is left out: it needs sides of {side} pixels"
+            for name, side in NEEDS.items()
+            if min(pixels.shape[:2]) < side and name in self.metrics.distances
+        }
+
+
 def evaluate(
     original: ImageSource,
     decoded: ImageSource,
@@ -54,6 +83,17 @@ def evaluate(
     model: for .hvq files, instead of those inside the package.
     Raises ImageError, and ModelError for networks that cannot be used.
     """
+    pair = displayed_pair(original, decoded, model)
+    return Evaluator(perceptual)(*pair)
+
+
+def displayed_pair(
+    original: ImageSource, decoded: ImageSource, model: str | PathLike[str] | None = None
+) -> tuple[Pixels, Pixels]:
+    """Both images, (H, W, 3), as `evaluate` takes and measures them.
+
+    Raises ImageError if their sizes differ.
+    """
     with warnings.catch_warnings():
         # They speak of what encoding would do.
         warnings.simplefilter("ignore", HvqWarning)
@@ -65,8 +105,7 @@ def evaluate(
             for size, source in zip(sizes, (original, decoded), strict=True)
         ]
         raise ImageError(f"the images differ in size: {named[0]} and {named[1]}")
-    metrics, left_out = metrics_for(a, perceptual)
-    return Evaluation(finite_figures(metrics, a, b), left_out)
+    return a, b
 
 
 def decoded_by(model: str | PathLike[str] | None, source: ImageSource) -> ImageSource:
@@ -83,23 +122,6 @@ def decoded_by(model: str | PathLike[str] | None, source: ImageSource) -> ImageS
     if isinstance(source, bytes) and source.startswith(SIGNATURE):
         return decompress(source, model=model)
     return source
-
-
-def finite_figures(metrics: Metrics, a: Pixels, b: Pixels) -> dict[str, float]:
-    """By metric; the infinity of equal images has no place in JSON."""
-    return {name: min(value, MAX_PSNR) for name, value in metrics(a, b).items()}
-
-
-def metrics_for(
-    pixels: Pixels, perceptual: str | PathLike[str] | None
-) -> tuple[Metrics, list[str]]:
-    """What can be measured of such an image, and a line for each metric that cannot."""
-    metrics = Metrics(Path(perceptual) if perceptual else None)
-    left_out = metrics.add_optional()
-    for name, side in NEEDS.items():
-        if min(pixels.shape[:2]) < side and metrics.distances.pop(name, None):
-            left_out.append(f"{TITLES[name]} is left out: it needs sides of {side} pixels")
-    return metrics, left_out
 
 
 def displayed(source: ImageSource) -> Pixels:

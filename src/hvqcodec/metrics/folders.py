@@ -9,7 +9,7 @@ from statistics import mean
 from hvqcodec.batch.inputs import IMAGE, Kind, expand, plain
 from hvqcodec.batch.work import HVQ
 from hvqcodec.errors import FileError
-from hvqcodec.metrics.evaluation import evaluate
+from hvqcodec.metrics.evaluation import Evaluator, displayed_pair
 from hvqcodec.metrics.measuring import TITLES
 from hvqcodec.probing import probe
 from hvqcodec.tiling import Progress
@@ -54,10 +54,10 @@ def evaluate_folders(
 
     Raises FileError where an image has no partner, and as `evaluate` does.
     """
-    images, left_out = {}, []
     paired = pairs(originals, decoded)
+    images, left_out, evaluator = {}, [], Evaluator(perceptual)
     for number, (place, pair) in enumerate(paired.items(), 1):
-        found = evaluate(*pair, perceptual, model=model)
+        found = evaluator(*displayed_pair(*pair, model))
         rate = {"bpp": probe(pair[1]).bpp} if pair[1].suffix.lower() == HVQ else {}
         images[place] = rate | found.figures
         left_out += [line for line in found.left_out if line not in left_out]

@@ -2,7 +2,7 @@
 
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import torch
@@ -58,9 +58,16 @@ class Metrics:
         return lines
 
     @torch.no_grad()
-    def __call__(self, reference: Pixels, decoded: Pixels) -> dict[str, float]:
+    def __call__(
+        self, reference: Pixels, decoded: Pixels, without: Collection[str] = ()
+    ) -> dict[str, float]:
+        """By name. without: names that are left out."""
         a, b = to_tensor(reference), to_tensor(decoded)
-        return {name: distance(a, b).item() for name, distance in self.distances.items()}
+        return {
+            name: distance(a, b).item()
+            for name, distance in self.distances.items()
+            if name not in without
+        }
 
 
 def to_tensor(pixels: Pixels) -> Tensor:

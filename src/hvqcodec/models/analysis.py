@@ -48,6 +48,12 @@ class Analysis(nn.Module):
         ]
         return Analysed((y[0], y[1], y[2]), features)
 
+    def unit_features(self, image: Tensor) -> list[Tensor]:
+        """Features of unit length in each place, coarse to fine: by the squared distances of two
+        images' it tells how differently they look. As LPIPS (Zhang et al. 2018, arXiv 1801.03924),
+        without weights, of a network that has learned what is worth sending."""
+        return [F.normalize(features.float(), dim=1) for features in self(image).features]
+
 
 LOG_DISTORTION = (-12.0, 6.0)
 """Bounds of what the head may claim."""

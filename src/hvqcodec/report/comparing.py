@@ -14,7 +14,7 @@ from hvqcodec.arrays import Pixels
 from hvqcodec.codec import Codec
 from hvqcodec.errors import HvqWarning, RateError, notice
 from hvqcodec.image import ImageSource
-from hvqcodec.metrics.evaluation import displayed, finite_figures, metrics_for
+from hvqcodec.metrics.evaluation import Evaluator, displayed
 from hvqcodec.rate import check_choices
 from hvqcodec.report.rivals import able, best_within
 
@@ -87,9 +87,10 @@ def compare(
     for rate in rates:
         check_choices(None, rate, None, None)
     original = displayed(photo)
-    metrics, left_out = metrics_for(original, perceptual)
+    evaluator = Evaluator(perceptual)
     rivals, unable = able(max(original.shape[:2]))
-    names, left_out = (HVQ, *rivals), left_out + unable
+    names = HVQ, *rivals
+    left_out = [*evaluator.left_out, *evaluator.too_small(original).values(), *unable]
     done = 0
     at_rates = []
     for rate in rates:
@@ -111,7 +112,7 @@ def compare(
             else:
                 file = best_within(name_of_codec, Image.fromarray(original), len(data))
                 pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
-            figures = finite_figures(metrics, original, pixels)
+            figures = evaluator(original, pixels).figures
             coded.append(Coded(name_of_codec, file, pixels, figures))
             done += 1
             progress(done / (len(rates) * len(names)))

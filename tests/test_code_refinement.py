@@ -79,7 +79,7 @@ def test_the_picture_is_closer_and_nothing_else_changes(
     for a, b in zip(refined.latents, symbols.latents, strict=True):
         assert np.array_equal(a, b)
     changed = [np.mean(a != b) for a, b in zip(refined.indices, symbols.indices, strict=True)]
-    assert all(0.01 < share < 0.5 for share in changed), changed
+    assert all(0.01 < share < 0.75 for share in changed), changed
 
 
 def test_an_image_gives_the_same_file_each_time(

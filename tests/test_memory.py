@@ -1,5 +1,6 @@
 """Memory is measured of the very program, and from the very moment, that is asked about."""
 
+import platform
 import subprocess
 import sys
 
@@ -28,3 +29,36 @@ def test_a_program_does_not_count_what_its_parent_held() -> None:
     )
     assert 2 * MIB < int(run.stdout) < 200 * MIB
     assert peak_memory() > held.nbytes
+
+
+FREED = """
+import re
+import torch
+from benchmarks.memory import STATUS
+from hvqcodec.memory import release_memory
+
+def held():
+    return 1024 * int(re.search(r"VmRSS:\\s+(\\d+)", STATUS.read_text())[1])
+
+before = held()
+large = torch.ones(31 << 20, dtype=torch.uint8)
+del large  # from now on smaller ones are not mapped one by one
+buffers = [torch.ones(2 << 20, dtype=torch.uint8) for _ in range(200)]
+last = buffers[-1]
+del buffers
+print(held() - before)
+release_memory()
+print(held() - before)
+"""
+"""A program that prints what it holds, in bytes, before and after."""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries give it back")
+def test_what_was_freed_between_what_is_held_goes_back() -> None:
+    """As after a descent: without `release_memory` the C library would keep it."""
+    run = subprocess.run(
+        [sys.executable, "-c", FREED], cwd=TESTS.parent, capture_output=True, check=True, text=True
+    )
+    kept, released = map(int, run.stdout.split())
+    assert kept > 300 * MIB
+    assert released < 100 * MIB

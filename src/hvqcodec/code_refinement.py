@@ -22,6 +22,7 @@ from hvqcodec.encoding import Scene, differentiable
 from hvqcodec.entropy.symbol_coding import Symbols, index_maps
 from hvqcodec.granularity import BLOCK, LATENT_GRID, MEDIUM, repeat
 from hvqcodec.latent_refinement import Codes
+from hvqcodec.memory import release_memory
 from hvqcodec.models.model import Model
 from hvqcodec.pixels import to_signal
 from hvqcodec.tiling import Progress, Tile, tiles
@@ -88,6 +89,7 @@ def refine_codes(
             found = part.refined(lambda_, moves(steps), generator, told)
             for index, refined, block in zip(maps, found, BLOCK, strict=True):
                 index[tile.inner(block)] = refined[tile.within(block)]
+            release_memory()
     indices = [
         index[mask].numpy().astype(np.int32) for index, mask in zip(maps, masks, strict=True)
     ]

@@ -15,6 +15,7 @@ from hvqcodec.entropy.symbol_coding import Symbols, encode_symbols
 from hvqcodec.granularity import Levels
 from hvqcodec.image import Picture
 from hvqcodec.latent_refinement import refine_latents
+from hvqcodec.memory import release_memory
 from hvqcodec.models.zoo import LoadedModel
 from hvqcodec.pixels import to_blocks, to_grey
 from hvqcodec.rate import Coded, Room
@@ -119,6 +120,7 @@ class PictureCoder:
     def finish(self, draft: Coded, room: Room) -> Coded:
         """The file with what its decoder will miss at low frequencies."""
         assert draft.symbols
+        release_memory()  # of the refinements, which trial decoding would not reuse
         with step("trial decoding"):
             decoded = synthesise(self.model.networks, draft.symbols, self.tile)
         with step("residual"):

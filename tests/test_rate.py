@@ -293,8 +293,9 @@ def metrics() -> Metrics:
         ("03.png", "astronaut", 0.05, 1, 1.01),
         ("13.png", "coffee", 0.05, 1, 1.01),
         ("23.png", "chelsea", 0.05, 1, 1.01),
-        # A dark sky, in files of 1 to 2 kB.
-        ("", "rocket", 0.25, 0.5, 1.02),
+        # A dark sky, in files of 1 to 2 kB: codes that took more than was thought leave one rung
+        # without residual, -0.37 dB for -17 % of LPIPS.
+        ("", "rocket", 0.4, 0.5, 1.03),
     ],
 )
 def test_up_a_ladder_of_rates(

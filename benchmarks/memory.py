@@ -18,6 +18,11 @@ def peak_memory() -> int:
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+    return stated("VmHWM")
+
+
+def stated(field: str) -> int:
+    """Bytes that Linux states of this process: "VmRSS", what it holds, "VmHWM", at most so far."""
+    found = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
     assert found
     return 1024 * int(found[1])

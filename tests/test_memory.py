@@ -32,23 +32,19 @@ def test_a_program_does_not_count_what_its_parent_held() -> None:
 
 
 FREED = """
-import re
 import torch
-from benchmarks.memory import STATUS
+from benchmarks.memory import stated
 from hvqcodec.memory import release_memory
 
-def held():
-    return 1024 * int(re.search(r"VmRSS:\\s+(\\d+)", STATUS.read_text())[1])
-
-before = held()
+before = stated("VmRSS")
 large = torch.ones(31 << 20, dtype=torch.uint8)
 del large  # from now on smaller ones are not mapped one by one
 buffers = [torch.ones(2 << 20, dtype=torch.uint8) for _ in range(200)]
 last = buffers[-1]
 del buffers
-print(held() - before)
+print(stated("VmRSS") - before)
 release_memory()
-print(held() - before)
+print(stated("VmRSS") - before)
 """
 """A program that prints what it holds, in bytes, before and after."""
 

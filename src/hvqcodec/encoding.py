@@ -138,11 +138,11 @@ def feature_differences(
     """How differently the analysis sees each 8x8 cell of decoded images and of the original,
     (N, H/8, W/8): over its three scales, the squared distances of features of unit length,
     summed (`Analysis.unit_features`)."""
+    device = networks.codebook.weight.device
 
     def seen(shown: Pixels) -> list[Tensor]:
         return networks.analysis.unit_features(to_signal(shown).to(device))
 
-    device = networks.codebook.weight.device
     height, width = pixels.shape[:2]
     cell = BLOCK[MEDIUM]
     size = len(decoded), height // cell, width // cell

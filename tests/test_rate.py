@@ -80,9 +80,9 @@ class Coder:
         """An image that is met has no residual, whatever may be; others have more or less of it,
         and much less or more if that must be."""
         assert 0 <= room.least <= room.most
-        low, high = round(0.8 * self.residual), round((2 if room.firm else 1.2) * self.residual)
+        low, high = round(0.8 * self.residual), round((2 if room.fill else 1.2) * self.residual)
         residual = min(max(room.least, self.residual), high)
-        residual = max(min(residual, room.most), 0 if room.firm else low)
+        residual = max(min(residual, room.most), 0 if room.keep else low)
         return Coded(draft.data + bytes(residual), draft.image_bytes + residual)
 
     def meet(self, size: float, is_limit: bool = False, strict: bool = False) -> int:
@@ -288,14 +288,12 @@ def metrics() -> Metrics:
 
 
 @pytest.mark.parametrize(
-    ("name", "instead", "dip", "rise", "worse"),
+    ("name", "instead"),
     [
-        ("03.png", "astronaut", 0.05, 1, 1.01),
-        ("13.png", "coffee", 0.05, 1, 1.01),
-        ("23.png", "chelsea", 0.05, 1, 1.01),
-        # A dark sky, in files of 1 to 2 kB: codes that took more than was thought leave one rung
-        # without residual, -0.37 dB for -17 % of LPIPS.
-        ("", "rocket", 0.4, 0.5, 1.03),
+        ("03.png", "astronaut"),
+        ("13.png", "coffee"),
+        ("23.png", "chelsea"),
+        ("", "rocket"),  # a dark sky, in files of 1 to 2 kB
     ],
 )
 def test_up_a_ladder_of_rates(
@@ -303,13 +301,8 @@ def test_up_a_ladder_of_rates(
     metrics: Metrics,
     name: str,
     instead: str,
-    dip: float,
-    rise: float,
-    worse: float,
 ) -> None:
-    """Each rung is met within 1 % or 16 bytes, and none looks worse than the one below: LPIPS is
-    at most so many times that of the one below, PSNR in dB may dip by so much, and rises by so
-    much in all."""
+    """Each rung is met within 1 % or 16 bytes, and none looks worse than the one below."""
     photo = real_photo(name, instead)
     most = probe(base.compress(photo, max_bytes=10**6)).bpp
     ladder = []
@@ -319,10 +312,10 @@ def test_up_a_ladder_of_rates(
         assert abs(len(file) - target) <= slack(target) + 0.5
         ladder.append(metrics(photo, np.asarray(base.decompress(file))))
     for low, high in itertools.pairwise(ladder):
-        assert high["psnr"] >= low["psnr"] - dip
+        assert high["psnr"] >= low["psnr"] - 0.05
         if "lpips" in low:
-            assert high["lpips"] <= worse * low["lpips"]
-    assert ladder[-1]["psnr"] > ladder[0]["psnr"] + rise
+            assert high["lpips"] <= 1.01 * low["lpips"]
+    assert ladder[-1]["psnr"] > ladder[0]["psnr"] + 1
 
 
 def test_a_real_photo_at_its_bounds(base: Codec) -> None:
@@ -369,8 +362,8 @@ class Wanting(Coder):
 
     def finish(self, draft: Coded, room: Room) -> Coded:
         reach = round(0.3 * draft.image_bytes)
-        residual = min(max(room.least, reach // 2), reach) if room.firm else draft.image_bytes
-        residual = min(residual, room.most) if room.firm else residual
+        residual = min(max(room.least, reach // 2), reach) if room.fill else draft.image_bytes
+        residual = min(residual, room.most) if room.keep else residual
         return Coded(draft.data + bytes(residual), draft.image_bytes + residual)
 
 
@@ -428,3 +421,34 @@ def test_files_that_grow_when_they_are_refined(residual: int) -> None:
         target = Target(int(size), PIXELS, is_limit=True)
         data = meet_target(coder, estimate, target, coder.refine, coder.finish)
         assert size - max(2 * slack(size), size / 20) <= len(data) <= size
+
+
+class Swelling(Coder):
+    """Refined codes take the room of the residual, and the more the cheaper bits are."""
+
+    natural = 100
+
+    def refine(self, draft: Coded) -> Coded:
+        more = draft.image_bytes**2 // 50_000
+        self.refined = Coded(draft.data + bytes(more), draft.image_bytes + more)
+        return self.refined
+
+    def finish(self, draft: Coded, room: Room) -> Coded:
+        least = room.least if room.fill else min(room.least, 2 * self.natural)
+        most = room.most if room.keep else max(room.most, self.natural // 2)
+        assert draft is self.refined
+        residual = min(max(self.natural, least), most)
+        self.residual = residual
+        return Coded(draft.data + bytes(residual), draft.image_bytes + residual)
+
+
+@given(st.floats(0.1, 1), st.booleans())
+def test_codes_that_took_the_room_of_the_residual_are_chosen_anew(
+    share: float, limit: bool
+) -> None:
+    coder = Swelling(1.0, 50, 0, 0, 0)
+    largest = coder.finish(coder.refine(coder(LAMBDA_MIN)), Room())
+    size = round(share * largest.image_bytes) + limit * METADATA
+    found = coder.meet(size, limit)
+    assert abs(found - size) <= slack(size)
+    assert coder.residual >= coder.natural // 2

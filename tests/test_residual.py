@@ -1,5 +1,6 @@
 """Residual: what it is sent as, what it adds, and when it is worth its bytes."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -222,12 +223,23 @@ def test_a_firm_limit_holds(astronaut: Pixels, blurred: Pixels) -> None:
     fitter = ResidualFitter(astronaut, blurred, NAME)
     natural = len(fitter.body(1.0))
     for most in (natural + 9, natural, natural - 3, natural // 2, 3, 0, -4):
-        assert len(fitter.within(1.0, 0, most, firm=True)) <= max(most, 0)
-    assert len(fitter.within(1.0, 0, 0, firm=False)) > 0.5 * natural
-    soft, firm = (fitter.within(1.0, 10**6, 10**6, firm) for firm in (False, True))
-    assert natural < len(firm) < len(soft) < 2 * natural
-    fine = ResidualFitter(astronaut, blurred, NAME, FINE_CELL).within(1.0, 10**6, 10**6, True)
+        assert len(fitter.within(1.0, 0, most, fill=True, keep=True)) <= max(most, 0)
+    soft, fill = (fitter.within(1.0, 10**6, 10**6, fill=fill, keep=False) for fill in (False, True))
+    assert natural < len(fill) < len(soft) < 2 * natural
+    fitter = ResidualFitter(astronaut, blurred, NAME, FINE_CELL)
+    fine = fitter.within(1.0, 10**6, 10**6, fill=True, keep=True)
     assert len(soft) < len(fine) < 9 * natural
+
+
+def test_where_there_is_no_room_the_best_tells_how_much_it_wants(
+    astronaut: Pixels, blurred: Pixels
+) -> None:
+    fitter = ResidualFitter(astronaut, blurred, NAME)
+    natural = fitter.body(1.0)
+    for most, fill in itertools.product((0, 9, -4), (False, True)):
+        assert fitter.within(1.0, 0, most, fill=fill, keep=False) == natural
+    # Of a lambda beside, where that is enough.
+    assert 0 < len(fitter.within(1.0, 0, len(natural) - 3, fill=False, keep=False)) < len(natural)
 
 
 @given(st.floats(0.3, 3.0), st.floats(0.6, 1.1))
@@ -238,7 +250,9 @@ def test_a_size_about_the_natural_one_is_met(lambda_: float, factor: float) -> N
     noise = rng.normal(0, 14, (32, 32, 1)).repeat(8, 0).repeat(8, 1)
     fitter = ResidualFitter(astronaut, (astronaut + noise).clip(0, 255).astype(np.uint8), NAME)
     wanted = factor * len(fitter.body(lambda_))
-    found = len(fitter.within(lambda_, int(0.94 * wanted), int(1.06 * wanted), firm=True))
+    found = len(
+        fitter.within(lambda_, int(0.94 * wanted), int(1.06 * wanted), fill=True, keep=True)
+    )
     assert abs(found - wanted) <= 0.06 * wanted + 8
 
 

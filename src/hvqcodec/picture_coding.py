@@ -128,9 +128,9 @@ class PictureCoder:
                 decoded = np.repeat(to_grey(decoded)[..., None], 3, 2)
             least, most = room.least - SECTION_BYTES[0], room.most - SECTION_BYTES[1]
             body = b""
-            for cell in (CELL, FINE_CELL) if room.firm else (CELL,):
+            for cell in (CELL, FINE_CELL) if room.fill else (CELL,):
                 fitter = ResidualFitter(self.blocks, decoded, self.model.synthesis, cell)
-                found = fitter.within(draft.lambda_, least, most, room.firm)
+                found = fitter.within(draft.lambda_, least, most, fill=room.fill, keep=room.keep)
                 body = max(body, found, key=len)
                 if len(body) >= least:
                     break

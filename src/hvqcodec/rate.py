@@ -23,9 +23,9 @@ ENOUGH = 1 << 50
 
 OVERHEAD = 1.06
 """Of a file over the estimate that the search runs on, for z and map, as a first guess."""
-GROWTH_SHARE, GROWTH_FALL, LEAST_GROWTH = 0.075, 0.11, 0.02
-"""Of a file, likewise, for the residual, less what refined codes and z save: at 0 bits per pixel,
-by how much less at 1, and at any rate."""
+GROWTH_BYTES, GROWTH = 25, 0.004
+"""Bytes and bits per pixel by which the search's file grows, likewise: the residual, less what
+refined codes and z save. Medians of validation photos."""
 
 TRIES = 8
 FIRM_ROUNDS = 4
@@ -46,13 +46,15 @@ class Coded(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Bytes that a file may still grow by, to meet a target and to stay within it."""
+    """Bytes that a file may still grow by, to meet a target and to stay within it: by what is best,
+    if that is about as much."""
 
     least: int = 0
     most: int = ENOUGH
-    firm: bool = False
-    """At any price, and never more than the most; else by what is best, if that is about as
-    much."""
+    fill: bool = False
+    """By the least at any price."""
+    keep: bool = False
+    """Never by more than the most."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,7 @@ class Target:
     @property
     def growth(self) -> float:
         """Bytes by which the search's file will grow, as a first guess."""
-        size = max(0, self.size - self.fixed)
-        share = max(GROWTH_SHARE - GROWTH_FALL * 8 * size / self.pixels, LEAST_GROWTH)
-        return share * size
+        return min(GROWTH_BYTES + GROWTH * self.pixels / 8, max(0, self.size - self.fixed))
 
     def excess(self, coded: Coded) -> float:
         """Bytes over what is wanted."""
@@ -100,11 +100,11 @@ class Target:
     def is_met(self, coded: Coded) -> bool:
         return abs(self.excess(coded)) <= self.tolerance
 
-    def room(self, coded: Coded, is_largest: bool, firm: bool) -> Room:
-        """is_largest: no file has more without residual, which may have whatever is left."""
+    def room(self, coded: Coded, fill: bool, keep: bool) -> Room:
+        """For the residual of a file that has none."""
         size = self.counted(coded)
         least = math.ceil(self.wanted - self.tolerance - size)
-        return Room(max(0, least), max(0, math.floor(self.limit - size)), firm or is_largest)
+        return Room(max(0, least), max(0, math.floor(self.limit - size)), fill, keep)
 
     def counted(self, coded: Coded) -> int:
         return len(coded.data) if self.is_limit else coded.image_bytes
@@ -280,9 +280,10 @@ def meet_target(
     for firm in (False, *[True] * FIRM_ROUNDS):
         found, is_largest = search.nearest(target.wanted - growth)
         draft = refine(found)
-        if target.counted(draft) > target.limit:
+        if firm and target.counted(draft) > target.limit:
             draft = min(found, draft, key=target.counted)
-        coded = finish(draft, target.room(draft, is_largest, firm))
+        # No file has more without residual, which may have whatever is left, then.
+        coded = finish(draft, target.room(draft, fill=firm or is_largest, keep=firm))
         is_most = is_largest and target.excess(coded) < 0
         finished.append((coded, is_most))
         guess, growth = growth, target.counted(coded) - target.counted(found)

@@ -192,17 +192,20 @@ class ResidualFitter:
         gain = (magnitudes**2 - (magnitudes - values) ** 2 - price * spent).sum()
         return (np.sign(ratios) * values).astype(np.int32), float(gain)
 
-    def within(self, lambda_: float, least: int, most: int, firm: bool) -> bytes:
+    def within(self, lambda_: float, least: int, most: int, *, fill: bool, keep: bool) -> bytes:
         """The body of the section, none if it is empty: of that many bytes, if it has them at
-        about that lambda. firm: at whatever lambda it takes, and never of more."""
-        lowest, highest = -STRIDES, STRIDES
-        if firm:
-            lowest, highest = -FINER_STRIDES[self.cell], COARSER_STRIDES
+        about that lambda; where there is room for none near it, that of the lambda itself, for
+        other codes to leave it room. fill: at whatever lambda it takes to have the least. keep:
+        likewise, not to have more than the most."""
+        lowest = -FINER_STRIDES[self.cell] if fill else -STRIDES
+        highest = COARSER_STRIDES if keep else STRIDES
         stride, found = 0.0, b""
+        tried: list[bytes] = []
         too_large: float | None = None
         small_enough: float | None = None
-        for row in range(1, TRIES + 1):
+        while len(tried) < TRIES:
             body = self.body(lambda_ * STRIDE**stride)
+            tried.append(body)
             if len(body) > most:
                 too_large, away = stride, strides_between(most, len(body))
             else:
@@ -210,8 +213,8 @@ class ResidualFitter:
                 away = -strides_between(len(body), least)
                 if len(body) >= least:
                     break
-            if firm:  # so many tries on one side: the steps were too small, then
-                away *= row
+            if fill:  # so many tries on one side: the steps were too small, then
+                away *= len(tried)
             if too_large is not None and small_enough is not None:
                 stride = (too_large + small_enough) / 2
             elif lowest < stride + away < highest:
@@ -220,7 +223,7 @@ class ResidualFitter:
                 break
             else:
                 stride = lowest if away < 0 else highest
-        return found if firm or small_enough is not None else body
+        return found if found or keep else tried[0]
 
     def body(self, lambda_: float) -> bytes:
         residual = self(lambda_)

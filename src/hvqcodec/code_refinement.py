@@ -48,8 +48,10 @@ training, in squared distance."""
 MOST_BITS = 18.0
 """That an index is taken to cost: about what the static share lets a seldom one."""
 TILE, HALO = 512, 64
-"""Pixels: side of what is refined at a time, and what is decoded around it. Bounds the memory. An
-image that has no more than both is refined as a whole."""
+"""Pixels: side of what is refined at a time, and what is decoded around it. Bounds the memory."""
+WHOLE = 768 * 768
+"""Pixels up to which an image is refined as a whole: a small one has memory to spare, and halos
+would be much of it."""
 ROWS = 4096
 """Codes whose bits are weighed at a time, likewise."""
 
@@ -72,8 +74,7 @@ def refine_codes(
     at most, where those are too large.
     """
     rows, columns = (-(-side // LATENT_GRID) * LATENT_GRID for side in pixels.shape[:2])
-    whole = rows * columns <= (TILE + 2 * HALO) ** 2
-    most = max(rows, columns) if whole else TILE
+    most = max(rows, columns) if rows * columns <= WHOLE else TILE
     plan = list(tiles(rows, columns, HALO, min(side or most, most), LATENT_GRID))
     generator = Generator("cpu").manual_seed(0)  # on the CPU an image gives the same file each time
     with differentiable(scene.networks) as networks:

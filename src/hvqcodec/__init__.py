@@ -29,7 +29,7 @@ from hvqcodec.probing import Info, probe
 if TYPE_CHECKING:
     from hvqcodec.codec import Codec
 
-__version__ = "0.18.0"
+__version__ = "0.18.1"
 
 __all__ = [
     "BitstreamError",

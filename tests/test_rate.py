@@ -296,12 +296,7 @@ def metrics() -> Metrics:
         ("", "rocket"),  # a dark sky, in files of 1 to 2 kB
     ],
 )
-def test_up_a_ladder_of_rates(
-    base: Codec,
-    metrics: Metrics,
-    name: str,
-    instead: str,
-) -> None:
+def test_up_a_ladder_of_rates(base: Codec, metrics: Metrics, name: str, instead: str) -> None:
     """Each rung is met within 1 % or 16 bytes, and none looks worse than the one below."""
     photo = real_photo(name, instead)
     most = probe(base.compress(photo, max_bytes=10**6)).bpp

@@ -9,7 +9,6 @@ at its peak, interpreter and torch included.
 
 import argparse
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -47,19 +46,25 @@ def enlarged(photo: Photo, pixels: float) -> Photo:
     return np.pad(rows, ((0, 0), (0, max(0, width - w)), (0, 0)), "symmetric")[:, :width]
 
 
+PROGRAM = """
+import atexit
+from benchmarks.memory import peak_memory
+from hvqcodec.cli import main
+atexit.register(lambda: print(peak_memory()))
+main()
+"""
+"""`hvq`, which says last what it took."""
+
+
 def run(*arguments: str | Path) -> tuple[float, float]:
     """Seconds and peak MiB of `hvq ARGUMENTS`."""
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
     begin = time.perf_counter()
-    code = "from hvqcodec.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - begin
-    if status:
+    if done.returncode:
         sys.exit(f"hvq {arguments[0]} failed")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return seconds, usage.ru_maxrss * unit / 2**20
+    return seconds, int(done.stdout.split()[-1]) / 2**20
 
 
 def measure(photo: Photo, megapixels: float, rate: float, threads: int) -> Cost:

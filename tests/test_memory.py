@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks import large
 from benchmarks.memory import peak_memory
 from tests.helpers import TESTS, growing_at_most
 
@@ -28,6 +29,8 @@ def test_a_program_does_not_count_what_its_parent_held() -> None:
         [sys.executable, "-c", code], cwd=TESTS.parent, capture_output=True, check=True
     )
     assert 2 * MIB < int(run.stdout) < 200 * MIB
+    _, command = large.run("--version")
+    assert 2 < command < 200
     assert peak_memory() > held.nbytes
 
 

@@ -309,9 +309,9 @@ def test_up_a_ladder_of_rates(base: Codec, metrics: Metrics, name: str, instead:
     for low, high in itertools.pairwise(ladder):
         assert high["psnr"] >= low["psnr"] - 0.05
         if "lpips" in low:
-                # Codes are found by a descent in which any rounding tells: from one processor to
-                # another LPIPS of a rung differs by a percent (training/LOG.md).
-                assert high["lpips"] <= 1.02 * low["lpips"]
+            # Codes are found by a descent in which any rounding tells: from one processor to
+            # another LPIPS of a rung differs by a percent (training/LOG.md).
+            assert high["lpips"] <= 1.02 * low["lpips"]
     for low, _, high in zip(ladder, ladder[1:], ladder[2:], strict=False):
         if "lpips" in low:
             assert high["lpips"] < low["lpips"]

@@ -309,10 +309,10 @@ def test_up_a_ladder_of_rates(base: Codec, metrics: Metrics, name: str, instead:
     for low, high in itertools.pairwise(ladder):
         assert high["psnr"] >= low["psnr"] - 0.05
         if "lpips" in low:
-            # Codes are found by a descent in which any rounding tells: from one processor to
-            # another LPIPS of a rung differs by a percent (training/LOG.md).
+            # Codes are found by a descent in which any rounding tells: even another number of
+            # threads has changed LPIPS of a rung by 0.7 % (training/LOG.md).
             assert high["lpips"] <= 1.02 * low["lpips"]
-    for low, _, high in zip(ladder, ladder[1:], ladder[2:], strict=False):
+    for low, high in zip(ladder, ladder[2:], strict=False):
         if "lpips" in low:
             assert high["lpips"] < low["lpips"]
     assert ladder[-1]["psnr"] > ladder[0]["psnr"] + 1
